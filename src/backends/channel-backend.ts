@@ -1,0 +1,256 @@
+import type { Content } from '../content.ts'
+import type { ChannelkitError } from '../errors.ts'
+import type { Clock } from '../internal/clock.ts'
+import type { Counters } from '../internal/counters.ts'
+import type { CapacityRules } from './capacity.ts'
+
+/** Limits and clock of a backend; the same for every process of a site. */
+export interface BackendOptions {
+  /** Most live messages a work channel holds; 1 or more. Default 1,000. */
+  readonly capacity?: number
+  /**
+   * Capacities of single channels: the first rule whose glob (`*` stands for any run of characters)
+   * or regular expression matches the whole name wins, else `capacity`.
+   */
+  readonly channelCapacity?: CapacityRules
+  /** Most waiting entries of one interface server's inbox; 1 or more. Default 10,000. */
+  readonly inboxCapacity?: number
+  /** How long an unread message lives, in milliseconds. Default 60,000. */
+  readonly expiryMs?: number
+  /** How long a group membership lives unless renewed, in milliseconds. Default 60,000. */
+  readonly groupExpiryMs?: number
+  /** Largest encoded content, in bytes. Default 1,048,576. */
+  readonly maxContentBytes?: number
+  /** Where time comes from. Default the machine's clock. */
+  readonly clock?: Clock
+}
+
+/** {@link BackendOptions} with every default filled in. */
+export interface BackendLimits {
+  readonly capacity: number
+  readonly capacityOf: (channel: string) => number
+  readonly inboxCapacity: number
+  readonly expiryMs: number
+  readonly groupExpiryMs: number
+  readonly maxContentBytes: number
+  readonly clock: Clock
+}
+
+/** What differs between backends in kind, declared by the backend itself and frozen. */
+export interface BackendSupport {
+  /** Whether processes other than the one that opened it can take part. */
+  readonly multipleProcesses: boolean
+}
+
+/** One message on its way in. */
+export interface OutgoingMessage {
+  /** A work channel, or a reply channel `inbox!local`. */
+  readonly channel: string
+  readonly content: Content
+  /** Time of expiry in milliseconds since the epoch. Default now + `expiryMs`. */
+  readonly expiresAt?: number
+  /** How often a consumer has already run on it and asked for another try. Default 0. */
+  readonly attempts?: number
+}
+
+/** A message that was not stored, by its place in the batch, and why. */
+export interface SendFailure {
+  readonly index: number
+  /**
+   * `ERR_INVALID_NAME`, `ERR_INVALID_CONTENT`, `ERR_CONTENT_TOO_LARGE` or `ERR_CHANNEL_FULL`.
+   */
+  readonly error: ChannelkitError
+}
+
+/** One message taken from a work channel. It has left the store. */
+export interface IncomingMessage {
+  /** The backend's own mark of the message's place in its channel; only `handBack` reads it. */
+  readonly id: number | string
+  readonly channel: string
+  /** A fresh object that belongs to the receiver. */
+  readonly content: Content
+  /** Time of expiry in milliseconds since the epoch. */
+  readonly expiresAt: number
+  readonly attempts: number
+}
+
+/** How many messages to take and how long to wait for the first. */
+export interface ReceiveOptions {
+  /** Most messages to take, 1 or more. */
+  readonly max: number
+  /** Longest wait for the first message in milliseconds; 0 asks once, Infinity waits for ever. */
+  readonly waitMs: number
+  /** Ends the wait with its own reason; no message is lost by it. */
+  readonly signal?: AbortSignal
+}
+
+/** That `channel` is in `group`. */
+export interface Membership {
+  readonly group: string
+  /** A reply channel or a work channel. */
+  readonly channel: string
+}
+
+/** A message for one client of this inbox. */
+export interface DirectDelivery<Owner> {
+  readonly group?: undefined
+  readonly channel: string
+  readonly owner: Owner
+  readonly content: Content
+}
+
+/** A message for every member of a group that this inbox holds. */
+export interface GroupDelivery<Owner> {
+  readonly group: string
+  /** The members' owners, each once. Valid until the next call on the inbox; do not keep it. */
+  readonly owners: readonly Owner[]
+  /** One object for all of them; not to be changed. */
+  readonly content: Content
+}
+
+export type Delivery<Owner> = DirectDelivery<Owner> | GroupDelivery<Owner>
+
+/**
+ * The one queue of an interface server, on which everything for its clients arrives in order:
+ * direct messages, group messages, and the changes of its clients' memberships.
+ */
+export interface Inbox<Owner> {
+  /** `reply.<22 random characters>!`; unique and not to be guessed. */
+  readonly name: string
+  /** Makes a reply channel whose messages are delivered with `owner` (R1, R2). */
+  newChannel(owner: Owner): string
+  /**
+   * Ends a reply channel: its memberships end everywhere, and messages still on their way to it
+   * are dropped and counted as `dropped.gone` (R4).
+   */
+  endChannel(channel: string): void
+  /** Takes what has arrived, oldest first; empty when nothing came in time. One call at a time. */
+  receive(options: ReceiveOptions): Promise<readonly Delivery<Owner>[]>
+  /**
+   * Renews every membership of this inbox's channels for `groupExpiryMs`, and records again
+   * those the backend has lost.
+   */
+  renew(): Promise<void>
+  /** How many memberships its channels hold. */
+  readonly membershipCount: number
+  /** Ends every channel of the inbox and forgets it in the backend. */
+  close(): Promise<void>
+}
+
+/** What a process says of itself so that others can see what is served. */
+export interface ProcessInfo {
+  readonly id: string
+  readonly kind: 'worker' | 'interface'
+  readonly host: string
+  readonly pid: number
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+  /** The channels it consumes; empty for an interface server. */
+  readonly channels: readonly string[]
+}
+
+/** One channel with waiting messages, as `channels()` lists it. */
+export interface ChannelInfo {
+  readonly channel: string
+  /** Live messages waiting. */
+  readonly waiting: number
+  /** When the oldest of them expires, in milliseconds since the epoch. */
+  readonly oldestExpiresAt: number
+}
+
+/**
+ * Carries messages between processes, and knows groups. Numbers in brackets are clauses of
+ * `docs/backend-contract.md`, each of which has a test that every backend passes.
+ *
+ * Calls take batches, since a broker that is asked once per message cannot be fast; a backend
+ * whose calls leave the process also joins the calls of one turn of the event loop.
+ * Every method rejects with `ERR_BACKEND_CLOSED` after `close` (X3) and with
+ * `ERR_BACKEND_UNAVAILABLE`, in bounded time, while the service behind it is away (X4).
+ */
+export interface ChannelBackend {
+  readonly supports: BackendSupport
+  readonly limits: BackendLimits
+  /**
+   * `sent`, `received`, and `dropped.<reason>` for `full`, `expired` and `gone`, of this process.
+   */
+  readonly counters: Counters
+
+  /** Connects and creates what is missing. Other methods do it on first use. */
+  open(): Promise<void>
+
+  /**
+   * Stores each message at the end of its channel, in the order of the batch (C2).
+   *
+   * One message's fault does not stop the others. Every content is read before the call returns,
+   * so changing it afterwards changes nothing (C4).
+   *
+   * @returns the failures; an empty list when everything is stored.
+   */
+  send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]>
+
+  /**
+   * Takes the oldest live messages waiting on any of `channels`, dividing the batch between those
+   * that have some (C5).
+   *
+   * At most once: a message has left the store before this resolves, so a crash of the caller
+   * loses it and nobody gets it twice (C3).
+   *
+   * @param channels - 1 or more work channels; their order means nothing.
+   * @returns messages of one channel in send order; empty when nothing came in time (C6).
+   * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_ARGUMENT`
+   */
+  receive(channels: readonly string[], options: ReceiveOptions): Promise<readonly IncomingMessage[]>
+
+  /**
+   * Puts messages taken but not run back where they were, with their expiry; capacity does not
+   * apply (C13).
+   */
+  handBack(messages: readonly IncomingMessage[]): Promise<void>
+
+  /** Opens a new inbox, for an interface server of this process. */
+  openInbox<Owner>(): Promise<Inbox<Owner>>
+
+  /** Records memberships, or renews them (G1). A `groupSend` after it reaches them (G2). */
+  groupAdd(memberships: readonly Membership[]): Promise<void>
+
+  /** Ends memberships; those that are not there are passed over (G4). */
+  groupDiscard(memberships: readonly Membership[]): Promise<void>
+
+  /**
+   * Gives each member of the group one copy (G3). A full member is passed over and counted as
+   * `dropped.full`; it never costs another its copy (G6).
+   *
+   * @returns failures by the message's own fault: `ERR_INVALID_NAME`, `ERR_INVALID_CONTENT`,
+   *   `ERR_CONTENT_TOO_LARGE`.
+   */
+  groupSend(
+    messages: readonly { readonly group: string; readonly content: Content }[],
+  ): Promise<readonly SendFailure[]>
+
+  /** The live members of a group, in no order (G7). */
+  groupChannels(group: string): Promise<readonly string[]>
+
+  /** Every group with live members, and how many. */
+  groups(): Promise<readonly { readonly group: string; readonly members: number }[]>
+
+  /** Every work channel and inbox with live messages waiting. */
+  channels(): Promise<readonly ChannelInfo[]>
+
+  /** Tells the others of this process until `leaseMs` from now, or renews it (P1). */
+  announce(info: ProcessInfo, leaseMs: number): Promise<void>
+
+  /** Takes the announcement back (P2). */
+  withdraw(id: string): Promise<void>
+
+  /** Every process whose lease runs (P1). */
+  processes(): Promise<readonly ProcessInfo[]>
+
+  /** Deletes what has expired, wherever it lies, and says how many messages that were (C9). */
+  cleanUp(): Promise<number>
+
+  /** Removes every message, group and announcement of this site, and nothing else (X1). */
+  flush(): Promise<void>
+
+  /** Settles pending waits and lets go of every resource (X2, X5); idempotent. */
+  close(): Promise<void>
+}

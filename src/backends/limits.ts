@@ -1,0 +1,32 @@
+import { ChannelkitError, shown } from '../errors.ts'
+import { systemClock } from '../internal/clock.ts'
+import { capacityLookup } from './capacity.ts'
+import type { BackendLimits, BackendOptions } from './channel-backend.ts'
+
+/**
+ * Fills in the defaults of {@link BackendOptions}.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the option and its value.
+ */
+export function resolveLimits(options: BackendOptions = {}): BackendLimits {
+  const count = (name: keyof BackendOptions, fallback: number): number => {
+    const value = options[name] ?? fallback
+    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1) {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `${name} is ${shown(value)}; give a whole number from 1`,
+      )
+    }
+    return value
+  }
+  const capacity = count('capacity', 1_000)
+  return Object.freeze({
+    capacity,
+    capacityOf: capacityLookup(capacity, options.channelCapacity),
+    inboxCapacity: count('inboxCapacity', 10_000),
+    expiryMs: count('expiryMs', 60_000),
+    groupExpiryMs: count('groupExpiryMs', 60_000),
+    maxContentBytes: count('maxContentBytes', 1_048_576),
+    clock: options.clock ?? systemClock,
+  })
+}

@@ -1,0 +1,555 @@
+import { type Content, copyContent, measureContent } from '../../content.ts'
+import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { repeat } from '../../internal/clock.ts'
+import { Counters } from '../../internal/counters.ts'
+import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
+import type {
+  BackendLimits,
+  BackendOptions,
+  ChannelBackend,
+  ChannelInfo,
+  Inbox,
+  IncomingMessage,
+  Membership,
+  OutgoingMessage,
+  ProcessInfo,
+  ReceiveOptions,
+  SendFailure,
+} from '../channel-backend.ts'
+import { checkReceive } from '../check-receive.ts'
+import { checkEncodedSize } from '../codec.ts'
+import { resolveLimits } from '../limits.ts'
+import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import { MemoryStore, Queue, type StoredEntry, type Waiter } from './memory-store.ts'
+
+/** {@link BackendOptions}, and the store to share with other memory backends of this process. */
+export interface MemoryBackendOptions extends BackendOptions {
+  readonly store?: MemoryStore
+}
+
+const noFailures: readonly SendFailure[] = Object.freeze([])
+
+/**
+ * Carries messages inside one process: a sent message is copied into its channel's queue and the
+ * receiver is woken in the same turn of the event loop. No timers but one clean-up while something
+ * is stored.
+ */
+export class MemoryBackend implements ChannelBackend, InboxTransport {
+  readonly supports = Object.freeze({ multipleProcesses: false })
+  readonly limits: BackendLimits
+  readonly counters = new Counters()
+  readonly #store: MemoryStore
+  readonly #inboxes = new Set<ReplyInbox<unknown>>()
+  readonly #waits = new Set<(error: ChannelkitError) => void>()
+  #isClosed = false
+  #stopCleaning: (() => void) | undefined
+  /** Where the next batch starts among the channels, so that none is always first. */
+  #turn = 0
+
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
+  constructor(options: MemoryBackendOptions = {}) {
+    this.limits = resolveLimits(options)
+    this.#store = options.store ?? new MemoryStore()
+  }
+
+  async open(): Promise<void> {
+    this.#checkOpen()
+  }
+
+  async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    let failures: SendFailure[] | undefined
+    for (let index = 0; index < messages.length; index++) {
+      try {
+        this.#sendOne(messages[index] as OutgoingMessage)
+      } catch (error) {
+        failures = collect(failures, index, error)
+      }
+    }
+    return failures ?? noFailures
+  }
+
+  async receive(
+    channels: readonly string[],
+    options: ReceiveOptions,
+  ): Promise<readonly IncomingMessage[]> {
+    this.#checkOpen()
+    checkReceive(channels, options)
+    const taken = this.#take(channels, options.max)
+    if (taken.length > 0 || options.waitMs === 0) return taken
+    return this.#wait(channels, options, () => this.#take(channels, options.max))
+  }
+
+  async handBack(messages: readonly IncomingMessage[]): Promise<void> {
+    this.#checkOpen()
+    for (const message of messages) {
+      this.#queue(message.channel).insert(message, (other) => other.id < message.id)
+      this.#wake(message.channel)
+    }
+  }
+
+  async openInbox<Owner>(): Promise<Inbox<Owner>> {
+    this.#checkOpen()
+    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters)
+    this.#store.inboxes.set(inbox.name, new Queue())
+    this.#inboxes.add(inbox)
+    return inbox
+  }
+
+  async groupAdd(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    const expiresAt = this.limits.clock.now() + this.limits.groupExpiryMs
+    for (const { group, channel } of memberships) this.#record(group, channel, expiresAt)
+    this.#tellInboxes(memberships, ({ group, channel }) => ({
+      kind: 'add',
+      group,
+      channel,
+      expiresAt,
+    }))
+    this.#cleanLater()
+  }
+
+  async groupDiscard(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    await this.dropMemberships(memberships)
+    this.#tellInboxes(memberships, ({ group, channel }) => ({ kind: 'discard', group, channel }))
+  }
+
+  async groupSend(
+    messages: readonly { readonly group: string; readonly content: Content }[],
+  ): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    let failures: SendFailure[] | undefined
+    for (let index = 0; index < messages.length; index++) {
+      const { group, content } = messages[index] as (typeof messages)[number]
+      try {
+        const fault = groupNameFault(group)
+        if (fault) throw fault
+        this.#groupSendOne(group, this.#checkedCopy(content))
+      } catch (error) {
+        failures = collect(failures, index, error)
+      }
+    }
+    return failures ?? noFailures
+  }
+
+  async groupChannels(group: string): Promise<readonly string[]> {
+    this.#checkOpen()
+    const fault = groupNameFault(group)
+    if (fault) throw fault
+    return [...this.#liveMembers(group)]
+  }
+
+  async groups(): Promise<readonly { readonly group: string; readonly members: number }[]> {
+    this.#checkOpen()
+    return [...this.#store.groups.keys()]
+      .map((group) => ({ group, members: [...this.#liveMembers(group)].length }))
+      .filter(({ members }) => members > 0)
+  }
+
+  async channels(): Promise<readonly ChannelInfo[]> {
+    this.#checkOpen()
+    await this.cleanUp()
+    const infos: ChannelInfo[] = []
+    for (const queues of [this.#store.channels, this.#store.inboxes]) {
+      for (const [channel, queue] of queues) {
+        const oldest = queue.peek()
+        if (oldest) infos.push({ channel, waiting: queue.size, oldestExpiresAt: oldest.expiresAt })
+      }
+    }
+    return infos
+  }
+
+  async announce(info: ProcessInfo, leaseMs: number): Promise<void> {
+    this.#checkOpen()
+    this.#store.processes.set(info.id, { info, expiresAt: this.limits.clock.now() + leaseMs })
+  }
+
+  async withdraw(id: string): Promise<void> {
+    this.#checkOpen()
+    this.#store.processes.delete(id)
+  }
+
+  async processes(): Promise<readonly ProcessInfo[]> {
+    this.#checkOpen()
+    const now = this.limits.clock.now()
+    return [...this.#store.processes.values()]
+      .filter(({ expiresAt }) => expiresAt > now)
+      .map(({ info }) => info)
+  }
+
+  async cleanUp(): Promise<number> {
+    this.#checkOpen()
+    const now = this.limits.clock.now()
+    let count = 0
+    for (const [channel, queue] of this.#store.channels) {
+      count += queue.filter((message) => message.expiresAt > now)
+      if (queue.size === 0) this.#store.channels.delete(channel)
+    }
+    for (const queue of this.#store.inboxes.values()) {
+      // A change of membership is never dropped: the inbox compares its own times.
+      count += queue.filter(
+        ({ entry, expiresAt }) =>
+          expiresAt > now || (entry.kind !== 'message' && entry.kind !== 'group'),
+      )
+    }
+    for (const [group, members] of this.#store.groups) {
+      for (const [channel, expiresAt] of members) if (expiresAt <= now) members.delete(channel)
+      if (members.size === 0) this.#store.groups.delete(group)
+    }
+    for (const [id, { expiresAt }] of this.#store.processes) {
+      if (expiresAt <= now) this.#store.processes.delete(id)
+    }
+    if (count > 0) this.counters.add('dropped.expired', count)
+    return count
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen()
+    this.#store.channels.clear()
+    this.#store.groups.clear()
+    this.#store.processes.clear()
+    for (const inbox of this.#store.inboxes.keys()) this.#store.inboxes.set(inbox, new Queue())
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    for (const inbox of this.#inboxes) await this.closeInbox(inbox.name)
+    this.#isClosed = true
+    this.#stopCleaning?.()
+    for (const settle of [...this.#waits]) settle(closedError())
+  }
+
+  async receiveEntries(inbox: string, options: ReceiveOptions): Promise<readonly InboxEntry[]> {
+    this.#checkOpen()
+    const taken = this.#takeEntries(inbox, options.max)
+    if (taken.length > 0 || options.waitMs === 0) return taken
+    return this.#wait([inbox], options, () => this.#takeEntries(inbox, options.max))
+  }
+
+  async renewMemberships(
+    _inbox: string,
+    held: readonly Membership[],
+    expiresAt: number,
+  ): Promise<void> {
+    this.#checkOpen()
+    for (const { group, channel } of held) this.#record(group, channel, expiresAt)
+  }
+
+  async dropMemberships(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    for (const { group, channel } of memberships) {
+      const members = this.#store.groups.get(group)
+      if (members?.delete(channel) && members.size === 0) this.#store.groups.delete(group)
+    }
+  }
+
+  async closeInbox(inbox: string): Promise<void> {
+    this.#store.inboxes.delete(inbox)
+    for (const [group, members] of this.#store.groups) {
+      for (const channel of members.keys()) {
+        if (channel.startsWith(inbox)) members.delete(channel)
+      }
+      if (members.size === 0) this.#store.groups.delete(group)
+    }
+  }
+
+  #sendOne({ channel, content, expiresAt, attempts }: OutgoingMessage): void {
+    const fault = channelNameFault(channel)
+    if (fault) throw fault
+    const copy = this.#checkedCopy(content)
+    const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
+    this.counters.add('sent')
+    if (isReplyChannel(channel)) {
+      this.#storeEntry(inboxOf(channel), { kind: 'message', channel, content: copy }, expiry)
+    } else {
+      this.#push(channel, copy, expiry, attempts ?? 0)
+    }
+    this.#cleanLater()
+  }
+
+  #push(channel: string, content: Content, expiresAt: number, attempts: number): void {
+    const queue = this.#queue(channel)
+    if (queue.size >= this.limits.capacityOf(channel)) {
+      const now = this.limits.clock.now()
+      const expired = queue.filter((message) => message.expiresAt > now)
+      if (expired > 0) this.counters.add('dropped.expired', expired)
+      if (queue.size >= this.limits.capacityOf(channel)) throw this.#full(channel)
+    }
+    queue.push({ id: this.#store.nextId++, channel, content, expiresAt, attempts })
+    this.#wake(channel)
+  }
+
+  #storeEntry(inbox: string, entry: InboxEntry, expiresAt: number): void {
+    const queue = this.#store.inboxes.get(inbox)
+    if (!queue) {
+      this.counters.add('dropped.gone')
+      return
+    }
+    if (queue.size >= this.limits.inboxCapacity) throw this.#full(inbox)
+    queue.push({ entry, expiresAt })
+    this.#wake(inbox)
+  }
+
+  #groupSendOne(group: string, content: Content): void {
+    const expiresAt = this.limits.clock.now() + this.limits.expiryMs
+    const inboxes = new Set<string>()
+    for (const channel of this.#liveMembers(group)) {
+      if (isReplyChannel(channel)) {
+        inboxes.add(inboxOf(channel))
+        continue
+      }
+      try {
+        this.#push(channel, copyContent(content), expiresAt, 0)
+      } catch (error) {
+        if (!isChannelkitError(error, 'ERR_CHANNEL_FULL')) throw error
+      }
+    }
+    for (const inbox of inboxes) {
+      try {
+        this.#storeEntry(inbox, { kind: 'group', group, content }, expiresAt)
+      } catch (error) {
+        if (!isChannelkitError(error, 'ERR_CHANNEL_FULL')) throw error
+      }
+    }
+    this.#cleanLater()
+  }
+
+  #checkedCopy(content: Content): Content {
+    const measure = measureContent(content)
+    checkEncodedSize(content, measure, this.limits.maxContentBytes)
+    return copyContent(content)
+  }
+
+  #tellInboxes(
+    memberships: readonly Membership[],
+    entryOf: (membership: Membership) => InboxEntry,
+  ): void {
+    for (const membership of memberships) {
+      if (!isReplyChannel(membership.channel)) continue
+      const queue = this.#store.inboxes.get(inboxOf(membership.channel))
+      if (!queue) continue
+      // Changes of membership do not count against the capacity: losing one would change who hears.
+      queue.push({ entry: entryOf(membership), expiresAt: Number.POSITIVE_INFINITY })
+      this.#wake(inboxOf(membership.channel))
+    }
+  }
+
+  #record(group: string, channel: string, expiresAt: number): void {
+    // An inbox that is closed has no clients left to be members.
+    if (isReplyChannel(channel) && !this.#store.inboxes.has(inboxOf(channel))) return
+    let members = this.#store.groups.get(group)
+    if (!members) {
+      members = new Map()
+      this.#store.groups.set(group, members)
+    }
+    members.set(channel, expiresAt)
+  }
+
+  *#liveMembers(group: string): Iterable<string> {
+    const now = this.limits.clock.now()
+    for (const [channel, expiresAt] of this.#store.groups.get(group) ?? []) {
+      if (expiresAt > now) yield channel
+    }
+  }
+
+  #queue(channel: string): Queue<IncomingMessage> {
+    let queue = this.#store.channels.get(channel)
+    if (!queue) {
+      queue = new Queue()
+      this.#store.channels.set(channel, queue)
+    }
+    return queue
+  }
+
+  #take(channels: readonly string[], max: number): readonly IncomingMessage[] {
+    const now = this.limits.clock.now()
+    const waiting: Queue<IncomingMessage>[] = []
+    this.#turn = (this.#turn + 1) % channels.length
+    for (let step = 0; step < channels.length; step++) {
+      const channel = channels[(this.#turn + step) % channels.length] as string
+      const queue = this.#store.channels.get(channel)
+      if (queue) waiting.push(queue)
+    }
+    const taken: IncomingMessage[] = []
+    for (let left = waiting.length; left > 0; left--) {
+      const queue = waiting[waiting.length - left] as Queue<IncomingMessage>
+      // What one channel leaves of its share goes to those behind it.
+      const share = Math.ceil((max - taken.length) / left)
+      this.#takeFrom(queue, share, now, taken)
+    }
+    for (const queue of waiting) {
+      if (taken.length === max) break
+      this.#takeFrom(queue, max - taken.length, now, taken)
+    }
+    this.counters.add('received', taken.length)
+    return taken
+  }
+
+  #takeFrom(queue: Queue<IncomingMessage>, most: number, now: number, taken: IncomingMessage[]) {
+    let left = most
+    while (left > 0) {
+      const message = queue.shift()
+      if (!message) return
+      if (message.expiresAt <= now) {
+        this.counters.add('dropped.expired')
+        continue
+      }
+      taken.push(message)
+      left--
+    }
+  }
+
+  #takeEntries(inbox: string, max: number): readonly InboxEntry[] {
+    const queue = this.#store.inboxes.get(inbox)
+    const taken: InboxEntry[] = []
+    if (!queue) return taken
+    const now = this.limits.clock.now()
+    while (taken.length < max) {
+      const stored: StoredEntry | undefined = queue.shift()
+      if (!stored) break
+      if (stored.expiresAt <= now) this.counters.add('dropped.expired')
+      else taken.push(stored.entry)
+    }
+    return taken
+  }
+
+  /**
+   * Waits until `take` gives something. The wake-up is carried out in a microtask, so that all
+   * that arrives in one go is taken in one batch.
+   */
+  #wait<T>(
+    names: readonly string[],
+    { waitMs, signal }: ReceiveOptions,
+    take: () => readonly T[],
+  ): Promise<readonly T[]> {
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        unlisten()
+        this.#waits.delete(fail)
+        signal?.removeEventListener('abort', abort)
+        cancelTimer?.()
+      }
+      const fail = (error: unknown): void => {
+        settle()
+        reject(error)
+      }
+      const abort = (): void => fail(signal?.reason)
+      const tryTake = (): void => {
+        if (!this.#waits.has(fail)) {
+          // The wait ended after its wake-up: pass it on, or what arrived would lie unnoticed.
+          for (const name of names) if (this.#hasAny(name)) this.#wake(name)
+          return
+        }
+        const taken = take()
+        if (taken.length === 0) {
+          // Another receiver was quicker.
+          unlisten = this.#listen(waiter)
+          return
+        }
+        settle()
+        resolve(taken)
+      }
+      const waiter: Waiter = {
+        names,
+        wake: () => {
+          unlisten()
+          queueMicrotask(tryTake)
+        },
+      }
+      let unlisten = this.#listen(waiter)
+      this.#waits.add(fail)
+      signal?.addEventListener('abort', abort, { once: true })
+      const cancelTimer = Number.isFinite(waitMs)
+        ? this.limits.clock.schedule(() => {
+            settle()
+            resolve([])
+          }, waitMs)
+        : undefined
+    })
+  }
+
+  #hasAny(name: string): boolean {
+    const queue = this.#store.channels.get(name) ?? this.#store.inboxes.get(name)
+    return queue !== undefined && queue.size > 0
+  }
+
+  #listen(waiter: Waiter): () => void {
+    for (const name of waiter.names) {
+      const waiters = this.#store.waiters.get(name)
+      if (waiters) waiters.add(waiter)
+      else this.#store.waiters.set(name, new Set([waiter]))
+    }
+    return () => {
+      for (const name of waiter.names) {
+        const waiters = this.#store.waiters.get(name)
+        waiters?.delete(waiter)
+        if (waiters?.size === 0) this.#store.waiters.delete(name)
+      }
+    }
+  }
+
+  #wake(name: string): void {
+    const waiters = this.#store.waiters.get(name)
+    if (!waiters) return
+    const [first] = waiters
+    first?.wake()
+  }
+
+  /** One timer while anything is stored, none on an empty store. */
+  #cleanLater(): void {
+    this.#stopCleaning ??= repeat(
+      this.limits.clock,
+      () => {
+        void this.cleanUp()
+        const { channels, groups, inboxes } = this.#store
+        if (channels.size + groups.size > 0) return
+        for (const queue of inboxes.values()) if (queue.size > 0) return
+        this.#stopCleaning?.()
+        this.#stopCleaning = undefined
+      },
+      Math.min(this.limits.expiryMs, this.limits.groupExpiryMs),
+    )
+  }
+
+  #full(channel: string): ChannelkitError {
+    this.counters.add('dropped.full')
+    return fullError(channel, this.limits.capacityOf(channel))
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError()
+  }
+}
+
+function fullError(channel: string, capacity: number): ChannelkitError {
+  return new ChannelkitError(
+    'ERR_CHANNEL_FULL',
+    `channel ${channel} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
+  )
+}
+
+function closedError(): ChannelkitError {
+  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
+
+function checkMemberships(memberships: readonly Membership[]): void {
+  for (const { group, channel } of memberships) {
+    const fault = groupNameFault(group) ?? channelNameFault(channel)
+    if (fault) throw fault
+  }
+}
+
+function collect(
+  failures: SendFailure[] | undefined,
+  index: number,
+  error: unknown,
+): SendFailure[] {
+  if (!isChannelkitError(error)) throw error
+  const list = failures ?? []
+  list.push({ index, error })
+  return list
+}
