@@ -1,0 +1,21 @@
+export type { CapacityRules } from './capacity.ts'
+export type {
+  BackendLimits,
+  BackendOptions,
+  BackendSupport,
+  ChannelBackend,
+  ChannelInfo,
+  Delivery,
+  DirectDelivery,
+  GroupDelivery,
+  Inbox,
+  IncomingMessage,
+  Membership,
+  OutgoingMessage,
+  ProcessInfo,
+  ReceiveOptions,
+  SendFailure,
+} from './channel-backend.ts'
+export { decodeContent, type Encoded, encodeContent } from './codec.ts'
+export { resolveLimits } from './limits.ts'
+export { type InboxEntry, type InboxTransport, ReplyInbox } from './reply-inbox.ts'

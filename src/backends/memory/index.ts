@@ -1,0 +1,2 @@
+export { MemoryBackend, type MemoryBackendOptions } from './memory-backend.ts'
+export { MemoryStore } from './memory-store.ts'
