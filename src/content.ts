@@ -40,7 +40,7 @@ let sawBytes = false
  */
 export function measureContent(content: unknown): ContentMeasure {
   if (content === null || typeof content !== 'object' || !isPlainObject(content)) {
-    throw invalid('content', content, 'content is a plain object')
+    throw invalid('content', content, 'send a plain object')
   }
   total = 0
   sawBytes = false
@@ -89,7 +89,7 @@ function walk(value: unknown, depth: number, key: string | number, parent: Place
       total += value.length * maxBytesPerUnit + 3
       return
     case 'number':
-      if (!Number.isFinite(value)) throw invalid(pathOf(key, parent), value, 'numbers are finite')
+      if (!Number.isFinite(value)) throw invalid(pathOf(key, parent), value, 'send finite numbers')
       total += 26
       return
     case 'boolean':
@@ -107,7 +107,7 @@ function walk(value: unknown, depth: number, key: string | number, parent: Place
   if (depth > maxDepth) {
     throw new ChannelkitError(
       'ERR_INVALID_CONTENT',
-      `content is nested deeper than ${maxDepth} levels, at ${pathOf(key, parent).slice(0, 60)}; is it a cycle`,
+      `content is nested deeper than ${maxDepth} levels, at ${pathOf(key, parent).slice(0, 60)}; break the cycle, or send less deep content`,
     )
   }
   if (value instanceof Uint8Array) {
@@ -149,15 +149,13 @@ function pathOf(key: string | number, parent: Place | undefined): string {
 }
 
 function invalid(path: string, value: unknown, advice: string): ChannelkitError {
-  const kind =
-    value === null
-      ? 'null'
-      : typeof value === 'object'
-        ? Array.isArray(value)
-          ? 'an array'
-          : `a ${value.constructor?.name ?? 'foreign object'}`
-        : typeof value === 'number'
-          ? String(value)
-          : `a ${typeof value}`
-  return new ChannelkitError('ERR_INVALID_CONTENT', `${path} is ${kind}; ${advice}`)
+  return new ChannelkitError('ERR_INVALID_CONTENT', `${path} is ${kindOf(value)}; ${advice}`)
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined || typeof value === 'number') return String(value)
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const name: unknown = value.constructor?.name
+  return typeof name === 'string' && name !== '' ? `a ${name}` : 'an object of no known class'
 }

@@ -6,7 +6,7 @@ export const maxNameLength = 200
 
 const workChannel = /^[A-Za-z0-9._-]{1,200}$/
 const replyChannel = /^[A-Za-z0-9._-]+![A-Za-z0-9._-]+$/
-const badCharacter = /[^A-Za-z0-9._-]/
+const badCharacter = /[^A-Za-z0-9._-]/u
 
 /** True for the name of one client's reply channel: `inbox!local`. */
 export function isReplyChannel(name: string): boolean {

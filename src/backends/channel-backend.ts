@@ -124,7 +124,10 @@ export interface Inbox<Owner> {
    * are dropped and counted as `dropped.gone` (R4).
    */
   endChannel(channel: string): void
-  /** Takes what has arrived, oldest first; empty when nothing came in time. One call at a time. */
+  /**
+   * Takes what has arrived, oldest first; empty when nothing came in time, or only changes of
+   * membership. One call at a time.
+   */
   receive(options: ReceiveOptions): Promise<readonly Delivery<Owner>[]>
   /**
    * Renews every membership of this inbox's channels for `groupExpiryMs`, and records again
@@ -133,7 +136,10 @@ export interface Inbox<Owner> {
   renew(): Promise<void>
   /** How many memberships its channels hold. */
   readonly membershipCount: number
-  /** Ends every channel of the inbox and forgets it in the backend. */
+  /**
+   * Ends every channel of the inbox and forgets it in the backend; a waiting receive rejects with
+   * `ERR_BACKEND_CLOSED` (R9).
+   */
   close(): Promise<void>
 }
 
@@ -245,7 +251,7 @@ export interface ChannelBackend {
   /** Every process whose lease runs (P1). */
   processes(): Promise<readonly ProcessInfo[]>
 
-  /** Deletes what has expired, wherever it lies, and says how many messages that were (C9). */
+  /** Deletes what has expired, wherever it lies, and says how many messages that were (C18). */
   cleanUp(): Promise<number>
 
   /** Removes every message, group and announcement of this site, and nothing else (X1). */

@@ -8,9 +8,14 @@ const checked = new WeakSet<readonly string[]>()
 /**
  * Checks the arguments of `receive`.
  *
- * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_ARGUMENT`
+ * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_ARGUMENT`; the signal's own reason
+ *   when it is aborted already.
  */
-export function checkReceive(channels: readonly string[], { max, waitMs }: ReceiveOptions): void {
+export function checkReceive(
+  channels: readonly string[],
+  { max, waitMs, signal }: ReceiveOptions,
+): void {
+  signal?.throwIfAborted()
   if (!(Number.isInteger(max) && max >= 1)) {
     throw new ChannelkitError(
       'ERR_INVALID_ARGUMENT',

@@ -110,6 +110,9 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
   #toDrop: Membership[] = []
   #dropping: Promise<void> | undefined
   #isReceiving = false
+  readonly #closing = new AbortController()
+  #callerSignal: AbortSignal | undefined
+  #joinedSignal: AbortSignal | undefined
 
   constructor(transport: InboxTransport, limits: BackendLimits, counters: Counters) {
     this.name = `reply.${randomName()}!`
@@ -148,9 +151,12 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
         'an inbox is received on by two callers at once; await the first call',
       )
     }
+    const signal = this.#untilClosed(options.signal)
+    signal.throwIfAborted()
     this.#isReceiving = true
     try {
-      return this.#deliver(await this.#transport.receiveEntries(this.name, options))
+      const entries = await this.#transport.receiveEntries(this.name, { ...options, signal })
+      return this.#deliver(entries)
     } finally {
       this.#isReceiving = false
     }
@@ -174,12 +180,25 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(
+      new ChannelkitError('ERR_BACKEND_CLOSED', `inbox ${this.name} is closed; open a new one`),
+    )
     this.#members.clear()
     this.#groups.clear()
     this.#membershipCount = 0
     this.#toDrop = []
     await this.#dropping
     await this.#transport.closeInbox(this.name)
+  }
+
+  /** The caller's signal joined with the end of the inbox, once for a loop that passes the same. */
+  #untilClosed(signal: AbortSignal | undefined): AbortSignal {
+    if (!signal) return this.#closing.signal
+    if (this.#callerSignal !== signal || !this.#joinedSignal) {
+      this.#callerSignal = signal
+      this.#joinedSignal = AbortSignal.any([signal, this.#closing.signal])
+    }
+    return this.#joinedSignal
   }
 
   #deliver(entries: readonly InboxEntry[]): readonly Delivery<Owner>[] {

@@ -39,12 +39,11 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   readonly limits: BackendLimits
   readonly counters = new Counters()
   readonly #store: MemoryStore
-  readonly #inboxes = new Set<ReplyInbox<unknown>>()
+  /** The names of this process's inboxes. */
+  readonly #inboxes = new Set<string>()
   readonly #waits = new Set<(error: ChannelkitError) => void>()
   #isClosed = false
   #stopCleaning: (() => void) | undefined
-  /** Where the next batch starts among the channels, so that none is always first. */
-  #turn = 0
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: MemoryBackendOptions = {}) {
@@ -92,7 +91,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters)
     this.#store.inboxes.set(inbox.name, new Queue())
-    this.#inboxes.add(inbox)
+    this.#inboxes.add(inbox.name)
     return inbox
   }
 
@@ -153,10 +152,15 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     await this.cleanUp()
     const infos: ChannelInfo[] = []
-    for (const queues of [this.#store.channels, this.#store.inboxes]) {
-      for (const [channel, queue] of queues) {
-        const oldest = queue.peek()
-        if (oldest) infos.push({ channel, waiting: queue.size, oldestExpiresAt: oldest.expiresAt })
+    for (const [channel, queue] of this.#store.channels) {
+      const oldest = queue.peek()
+      if (oldest) infos.push({ channel, waiting: queue.size, oldestExpiresAt: oldest.expiresAt })
+    }
+    for (const [channel, queue] of this.#store.inboxes) {
+      const messages = [...queue].filter(isMessage)
+      const [oldest] = messages
+      if (oldest) {
+        infos.push({ channel, waiting: messages.length, oldestExpiresAt: oldest.expiresAt })
       }
     }
     return infos
@@ -164,7 +168,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
 
   async announce(info: ProcessInfo, leaseMs: number): Promise<void> {
     this.#checkOpen()
-    this.#store.processes.set(info.id, { info, expiresAt: this.limits.clock.now() + leaseMs })
+    const expiresAt = this.limits.clock.now() + leaseMs
+    this.#store.processes.set(info.id, { info: structuredClone(info), expiresAt })
   }
 
   async withdraw(id: string): Promise<void> {
@@ -177,7 +182,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     const now = this.limits.clock.now()
     return [...this.#store.processes.values()]
       .filter(({ expiresAt }) => expiresAt > now)
-      .map(({ info }) => info)
+      .map(({ info }) => structuredClone(info))
   }
 
   async cleanUp(): Promise<number> {
@@ -185,15 +190,11 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     const now = this.limits.clock.now()
     let count = 0
     for (const [channel, queue] of this.#store.channels) {
-      count += queue.filter((message) => message.expiresAt > now)
+      count += queue.filter(({ expiresAt }) => expiresAt > now)
       if (queue.size === 0) this.#store.channels.delete(channel)
     }
     for (const queue of this.#store.inboxes.values()) {
-      // A change of membership is never dropped: the inbox compares its own times.
-      count += queue.filter(
-        ({ entry, expiresAt }) =>
-          expiresAt > now || (entry.kind !== 'message' && entry.kind !== 'group'),
-      )
+      count += queue.filter(({ expiresAt }) => expiresAt > now)
     }
     for (const [group, members] of this.#store.groups) {
       for (const [channel, expiresAt] of members) if (expiresAt <= now) members.delete(channel)
@@ -216,7 +217,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
 
   async close(): Promise<void> {
     if (this.#isClosed) return
-    for (const inbox of this.#inboxes) await this.closeInbox(inbox.name)
+    for (const inbox of this.#inboxes) await this.closeInbox(inbox)
     this.#isClosed = true
     this.#stopCleaning?.()
     for (const settle of [...this.#waits]) settle(closedError())
@@ -247,6 +248,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   }
 
   async closeInbox(inbox: string): Promise<void> {
+    this.#inboxes.delete(inbox)
     this.#store.inboxes.delete(inbox)
     for (const [group, members] of this.#store.groups) {
       for (const channel of members.keys()) {
@@ -261,22 +263,21 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     if (fault) throw fault
     const copy = this.#checkedCopy(content)
     const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
-    this.counters.add('sent')
     if (isReplyChannel(channel)) {
       this.#storeEntry(inboxOf(channel), { kind: 'message', channel, content: copy }, expiry)
     } else {
       this.#push(channel, copy, expiry, attempts ?? 0)
     }
+    this.counters.add('sent')
     this.#cleanLater()
   }
 
   #push(channel: string, content: Content, expiresAt: number, attempts: number): void {
     const queue = this.#queue(channel)
-    if (queue.size >= this.limits.capacityOf(channel)) {
-      const now = this.limits.clock.now()
-      const expired = queue.filter((message) => message.expiresAt > now)
-      if (expired > 0) this.counters.add('dropped.expired', expired)
-      if (queue.size >= this.limits.capacityOf(channel)) throw this.#full(channel)
+    const capacity = this.limits.capacityOf(channel)
+    if (queue.size >= capacity) {
+      this.#dropExpired(queue)
+      if (queue.size >= capacity) throw this.#full(channel, capacity)
     }
     queue.push({ id: this.#store.nextId++, channel, content, expiresAt, attempts })
     this.#wake(channel)
@@ -288,9 +289,19 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       this.counters.add('dropped.gone')
       return
     }
-    if (queue.size >= this.limits.inboxCapacity) throw this.#full(inbox)
+    const capacity = this.limits.inboxCapacity
+    if (queue.size >= capacity) {
+      this.#dropExpired(queue)
+      if ([...queue].filter(isMessage).length >= capacity) throw this.#full(inbox, capacity)
+    }
     queue.push({ entry, expiresAt })
     this.#wake(inbox)
+  }
+
+  #dropExpired(queue: Queue<{ readonly expiresAt: number }>): void {
+    const now = this.limits.clock.now()
+    const expired = queue.filter(({ expiresAt }) => expiresAt > now)
+    if (expired > 0) this.counters.add('dropped.expired', expired)
   }
 
   #groupSendOne(group: string, content: Content): void {
@@ -367,9 +378,10 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   #take(channels: readonly string[], max: number): readonly IncomingMessage[] {
     const now = this.limits.clock.now()
     const waiting: Queue<IncomingMessage>[] = []
-    this.#turn = (this.#turn + 1) % channels.length
+    // A random start: with a turn kept across calls, two callers could step past each other for ever.
+    const start = Math.floor(Math.random() * channels.length)
     for (let step = 0; step < channels.length; step++) {
-      const channel = channels[(this.#turn + step) % channels.length] as string
+      const channel = channels[(start + step) % channels.length] as string
       const queue = this.#store.channels.get(channel)
       if (queue) waiting.push(queue)
     }
@@ -440,8 +452,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       const abort = (): void => fail(signal?.reason)
       const tryTake = (): void => {
         if (!this.#waits.has(fail)) {
-          // The wait ended after its wake-up: pass it on, or what arrived would lie unnoticed.
-          for (const name of names) if (this.#hasAny(name)) this.#wake(name)
+          // The wait ended after its wake-up.
+          this.#passOn(names)
           return
         }
         const taken = take()
@@ -452,6 +464,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
         }
         settle()
         resolve(taken)
+        this.#passOn(names)
       }
       const waiter: Waiter = {
         names,
@@ -472,9 +485,12 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     })
   }
 
-  #hasAny(name: string): boolean {
-    const queue = this.#store.channels.get(name) ?? this.#store.inboxes.get(name)
-    return queue !== undefined && queue.size > 0
+  /** Wakes the next who waits for what a woken receiver left, or it would lie there unnoticed. */
+  #passOn(names: readonly string[]): void {
+    for (const name of names) {
+      const queue = this.#store.channels.get(name) ?? this.#store.inboxes.get(name)
+      if (queue && queue.size > 0) this.#wake(name)
+    }
   }
 
   #listen(waiter: Waiter): () => void {
@@ -515,9 +531,12 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     )
   }
 
-  #full(channel: string): ChannelkitError {
+  #full(channel: string, capacity: number): ChannelkitError {
     this.counters.add('dropped.full')
-    return fullError(channel, this.limits.capacityOf(channel))
+    return new ChannelkitError(
+      'ERR_CHANNEL_FULL',
+      `channel ${channel} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
+    )
   }
 
   #checkOpen(): void {
@@ -525,11 +544,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   }
 }
 
-function fullError(channel: string, capacity: number): ChannelkitError {
-  return new ChannelkitError(
-    'ERR_CHANNEL_FULL',
-    `channel ${channel} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
-  )
+function isMessage({ entry }: StoredEntry): boolean {
+  return entry.kind === 'message' || entry.kind === 'group'
 }
 
 function closedError(): ChannelkitError {

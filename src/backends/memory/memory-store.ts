@@ -7,7 +7,7 @@ export interface Waiter {
   wake(): void
 }
 
-/** An inbox entry with its expiry, which only messages have. */
+/** An inbox entry with its expiry: Infinity for a change of membership, which is never dropped. */
 export interface StoredEntry {
   readonly entry: InboxEntry
   readonly expiresAt: number
@@ -23,6 +23,13 @@ export class Queue<Item> {
 
   get size(): number {
     return this.#items.length - this.#head
+  }
+
+  /** From the head on. */
+  *[Symbol.iterator](): Generator<Item> {
+    for (let index = this.#head; index < this.#items.length; index++) {
+      yield this.#items[index] as Item
+    }
   }
 
   push(item: Item): void {
