@@ -1,0 +1,31 @@
+import type { Clause } from './clause.ts'
+import { channelClauses } from './clauses/channels.ts'
+import { contentClauses } from './clauses/contents.ts'
+import { figureClauses } from './clauses/figures.ts'
+import { groupClauses } from './clauses/groups.ts'
+import { inboxClauses } from './clauses/inboxes.ts'
+import { lifecycleClauses } from './clauses/lifecycle.ts'
+import { limitClauses } from './clauses/limits.ts'
+import { nameClauses } from './clauses/names.ts'
+import { processClauses } from './clauses/processes.ts'
+
+const letters = 'NCGRPSX'
+
+/** Every clause of `docs/backend-contract.md`, in its order. */
+export const channelBackendClauses: readonly Clause[] = Object.freeze(
+  [
+    ...nameClauses,
+    ...channelClauses,
+    ...contentClauses,
+    ...limitClauses,
+    ...groupClauses,
+    ...inboxClauses,
+    ...processClauses,
+    ...figureClauses,
+    ...lifecycleClauses,
+  ].sort((a, b) => place(a) - place(b)),
+)
+
+function place({ id }: Clause): number {
+  return letters.indexOf(id.charAt(0)) * 1_000 + Number(id.slice(1))
+}

@@ -1,0 +1,10 @@
+export { channelBackendClauses } from './channel-backend-clauses.ts'
+export { describeChannelBackend } from './channel-backend-suite.ts'
+export {
+  type Clause,
+  type ClauseContext,
+  type RunClauseOptions,
+  runClause,
+  type TestStore,
+} from './clause.ts'
+export { FakeClock } from './fake-clock.ts'
