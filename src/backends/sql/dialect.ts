@@ -1,0 +1,41 @@
+import type { SqlWork } from './sql-client.ts'
+
+/** The tables of one site, by what they hold. */
+export interface TableNames {
+  readonly meta: string
+  readonly message: string
+  readonly inbox: string
+  readonly membership: string
+  readonly process: string
+}
+
+/** A row of the message table; see `schema.ts`. */
+export interface MessageRow {
+  readonly id: number
+  readonly kind: number
+  readonly target: string | null
+  readonly content: string | Uint8Array | null
+  readonly expires_at: number
+  readonly attempts: number
+}
+
+/** What differs between databases in the statements; what differs in the wire is the client's. */
+export interface SqlDialect {
+  /** Statements that create the tables where they are missing. */
+  createTables(tables: TableNames): readonly string[]
+  /** Whether a table is there. */
+  hasTable(table: string): SqlWork<boolean>
+  /** Those of `channels` on which any row lies. */
+  occupied(tables: TableNames, channels: readonly string[]): SqlWork<readonly string[]>
+  /**
+   * Deletes the oldest `most` rows of a channel and returns them, oldest first. No other process
+   * can be given one of them.
+   */
+  claim(tables: TableNames, channel: string, most: number): SqlWork<readonly MessageRow[]>
+  /** Deletes at most `most` rows of `message` that have expired and returns how many. */
+  deleteExpired(tables: TableNames, now: number, most: number): SqlWork<number>
+  /** What follows `INSERT ... VALUES ...` so that a row with these keys is overwritten. */
+  overwrite(keys: readonly string[], columns: readonly string[]): string
+  /** What follows `INSERT ... VALUES ...` so that a row with these keys stays as it is. */
+  keep(keys: readonly string[]): string
+}

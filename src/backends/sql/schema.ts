@@ -1,0 +1,103 @@
+import { ChannelkitError, shown } from '../../errors.ts'
+import type { SqlDialect, TableNames } from './dialect.ts'
+import { change, rows, type SqlWork } from './sql-client.ts'
+
+/**
+ * The tables, each with the site's prefix. Times are milliseconds since the epoch.
+ *
+ * - `message`: what waits, for work channels and inboxes alike; `id` is the order. `channel` is a
+ *   work channel or an inbox, `kind` one of {@link rowKind}, `target` what the row is about,
+ *   `content` encoded as in `codec.ts`.
+ * - Group names stand in columns as in {@link groupKey}.
+ * - `inbox`: the open inboxes, each with a lease its process renews.
+ * - `membership`: who is in which group; `inbox` is empty for a work channel.
+ * - `process`: announcements. `meta`: the schema version.
+ */
+export const schemaVersion = 1
+
+/** `message.kind`. */
+export const rowKind = {
+  /** A message on a work channel; `target` is null. */
+  work: 0,
+  /** A message for one client; `target` is the reply channel behind the `!`. */
+  reply: 1,
+  /** A message for the group `target`. */
+  group: 2,
+  /** That the reply channel `target` joined a group; `content` is JSON `[group, expiresAt]`. */
+  add: 3,
+  /** That the reply channel `target` left a group; `content` is JSON `[group]`. */
+  discard: 4,
+} as const
+
+/**
+ * Expiry of changes of membership: they go only with their inbox, since losing one would change
+ * who hears a group.
+ */
+export const neverMs = Number.MAX_SAFE_INTEGER
+
+/**
+ * A group's name in a column: as it is, but for quotes, backslashes and control characters, which
+ * are escaped as in JSON. Databases differ in what they make of NUL.
+ */
+export function groupKey(group: string): string {
+  return JSON.stringify(group).slice(1, -1)
+}
+
+/** Reverses {@link groupKey}. */
+export function groupOfKey(key: string): string {
+  return JSON.parse(`"${key}"`) as string
+}
+
+const prefixPattern = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/
+
+/**
+ * Names the tables of a site.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when the prefix could be more than a part of a name.
+ */
+export function tableNames(prefix: string): TableNames {
+  if (typeof prefix !== 'string' || !prefixPattern.test(prefix)) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `tablePrefix is ${shown(prefix)}; give 1-40 of A-Z a-z 0-9 _, not starting with a digit`,
+    )
+  }
+  return Object.freeze({
+    meta: `${prefix}meta`,
+    message: `${prefix}message`,
+    inbox: `${prefix}inbox`,
+    membership: `${prefix}membership`,
+    process: `${prefix}process`,
+  })
+}
+
+/**
+ * Tells whether the tables are there in this version.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when a newer Channelkit made them.
+ */
+export function* isSchemaMade(dialect: SqlDialect, tables: TableNames): SqlWork<boolean> {
+  if (!(yield* dialect.hasTable(tables.meta))) return false
+  const found = yield* rows<{ readonly value: string }>(
+    `SELECT value FROM ${tables.meta} WHERE name = ?`,
+    ['schema-version'],
+  )
+  const version = Number(found[0]?.value ?? 0)
+  if (version > schemaVersion) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `the tables ${tables.message} and others have schema version ${version}, newer than ${schemaVersion}; run the same version of Channelkit everywhere, or use another tablePrefix`,
+    )
+  }
+  return version === schemaVersion
+}
+
+/** Creates what is missing. Other processes may do the same at the same time. */
+export function* makeSchema(dialect: SqlDialect, tables: TableNames): SqlWork<void> {
+  if (yield* isSchemaMade(dialect, tables)) return
+  for (const text of dialect.createTables(tables)) yield* change(text, [])
+  yield* change(
+    `INSERT INTO ${tables.meta} (name, value) VALUES (?, ?) ${dialect.overwrite(['name'], ['value'])}`,
+    ['schema-version', String(schemaVersion)],
+  )
+}

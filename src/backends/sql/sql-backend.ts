@@ -1,0 +1,558 @@
+import type { Content } from '../../content.ts'
+import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { repeat } from '../../internal/clock.ts'
+import { Counters } from '../../internal/counters.ts'
+import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
+import type {
+  BackendLimits,
+  BackendOptions,
+  ChannelBackend,
+  ChannelInfo,
+  Inbox,
+  IncomingMessage,
+  Membership,
+  OutgoingMessage,
+  ProcessInfo,
+  ReceiveOptions,
+  SendFailure,
+} from '../channel-backend.ts'
+import { checkReceive } from '../check-receive.ts'
+import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
+import { resolveLimits } from '../limits.ts'
+import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import type { MessageRow, SqlDialect } from './dialect.ts'
+import { PendingReceive } from './pending-receive.ts'
+import {
+  groupKey,
+  groupOfKey,
+  isSchemaMade,
+  makeSchema,
+  neverMs,
+  rowKind,
+  tableNames,
+} from './schema.ts'
+import { change, rows, type SqlClient, type SqlPreparation, type SqlWork } from './sql-client.ts'
+import { Statements } from './statements.ts'
+import { type Claimed, type EncodedMessage, type Outcome, Transaction } from './transaction.ts'
+import { TurnQueue } from './turn-queue.ts'
+
+/** What a database is given to {@link SqlBackend} as. */
+export interface SqlBackendSetup {
+  readonly dialect: SqlDialect
+  readonly tablePrefix: string
+  /** Makes the client, which runs `preparation` on each new connection. */
+  readonly connect: (preparation: SqlPreparation) => SqlClient
+}
+
+// An inbox is forgotten so many times the longest expiry after its process was last heard of: a
+// process that was stopped for a while finds it again, and what a crashed one left goes.
+const inboxLeaseExpiries = 3
+// How often a lease is renewed and expired rows are looked for, as a part of the shortest expiry.
+const maintenanceShare = 0.5
+// So short is one transaction of the clean-up that nobody waits for it.
+const cleanUpBatch = 500
+// So many memberships are recorded again in one transaction, about 3 ms.
+const recordBatch = 1_000
+
+const noFailures: readonly SendFailure[] = Object.freeze([])
+
+/**
+ * Carries messages through the tables of a SQL database, described in `schema.ts`.
+ *
+ * Everything that writes goes through the {@link TurnQueue}, which makes one transaction of what
+ * is called in one turn of the event loop. Content is encoded when a call is made and decoded
+ * after the commit.
+ */
+export class SqlBackend implements ChannelBackend, InboxTransport {
+  readonly supports = Object.freeze({ multipleProcesses: true })
+  readonly limits: BackendLimits
+  readonly counters = new Counters()
+  readonly #statements: Statements
+  readonly #client: SqlClient
+  readonly #queue: TurnQueue
+  /** The names of this process's inboxes. */
+  readonly #inboxes = new Set<string>()
+  readonly #inboxLeaseMs: number
+  #isClosed = false
+  #closing: Promise<void> | undefined
+  #cleaning: Promise<number> | undefined
+  #stopMaintenance: (() => void) | undefined
+
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
+  constructor(options: BackendOptions, { dialect, tablePrefix, connect }: SqlBackendSetup) {
+    this.limits = resolveLimits(options)
+    this.#statements = new Statements(dialect, tableNames(tablePrefix))
+    const { expiryMs, groupExpiryMs } = this.limits
+    this.#inboxLeaseMs = inboxLeaseExpiries * Math.max(expiryMs, groupExpiryMs)
+    this.#client = connect({ isMade: () => this.#isPrepared(), make: () => this.#prepare() })
+    this.#queue = new TurnQueue({
+      client: this.#client,
+      statements: this.#statements,
+      newTransaction: () => new Transaction(this.#statements, this.limits),
+      onCommit: ({ expired }) => this.#count('dropped.expired', expired),
+    })
+  }
+
+  async open(): Promise<void> {
+    this.#checkOpen()
+    await this.#client.read(() => this.#isPrepared())
+  }
+
+  async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    const failures: SendFailure[] = []
+    const encoded: EncodedMessage[] = []
+    /** Place in `encoded` → place in `messages`. */
+    const places: number[] = []
+    for (let index = 0; index < messages.length; index++) {
+      try {
+        encoded.push(this.#encodedMessage(messages[index] as OutgoingMessage))
+        places.push(index)
+      } catch (error) {
+        failures.push({ index, error: ours(error) })
+      }
+    }
+    if (encoded.length === 0) return failures.length > 0 ? failures : noFailures
+    const outcomes = await this.#queue.write(encoded.length, function* (transaction) {
+      const found: Outcome[] = []
+      for (const message of encoded) found.push(yield* transaction.send(message))
+      return found
+    })
+    this.#startMaintenance()
+    let sent = 0
+    for (let place = 0; place < outcomes.length; place++) {
+      const { channel } = encoded[place] as EncodedMessage
+      if (outcomes[place] === 'full') {
+        failures.push({ index: places[place] as number, error: this.#fullError(channel) })
+      } else {
+        sent++
+      }
+    }
+    this.#count('sent', sent)
+    this.#countDrops(outcomes)
+    if (failures.length === 0) return noFailures
+    return failures.sort((a, b) => a.index - b.index)
+  }
+
+  async receive(
+    channels: readonly string[],
+    options: ReceiveOptions,
+  ): Promise<readonly IncomingMessage[]> {
+    this.#checkOpen()
+    checkReceive(channels, options)
+    const claimed = await this.#receive(channels, options)
+    const messages: IncomingMessage[] = []
+    for (const { channel, rows: taken } of claimed) {
+      for (const row of taken) {
+        const content = this.#decoded(row)
+        if (!content) continue
+        const { id, expires_at: expiresAt, attempts } = row
+        messages.push({ id, channel, content, expiresAt, attempts })
+      }
+    }
+    this.#count('received', messages.length)
+    return messages
+  }
+
+  async handBack(messages: readonly IncomingMessage[]): Promise<void> {
+    this.#checkOpen()
+    if (messages.length === 0) return
+    const back = messages.map(({ id, channel, content, expiresAt, attempts }) => {
+      // It was let in once; a smaller limit of this process must not lose it.
+      const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
+      return [id, channel, rowKind.work, null, encoded, expiresAt, attempts]
+    })
+    await this.#queue.write(back.length, (transaction) => transaction.handBack(back))
+  }
+
+  async openInbox<Owner>(): Promise<Inbox<Owner>> {
+    this.#checkOpen()
+    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters)
+    this.#inboxes.add(inbox.name)
+    try {
+      await this.#queue.write(1, () => this.#renewLeases([inbox.name]))
+    } catch (error) {
+      this.#inboxes.delete(inbox.name)
+      throw error
+    }
+    this.#startMaintenance()
+    return inbox
+  }
+
+  async groupAdd(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    const kept = memberships.map(copyMembership)
+    const expiresAt = this.limits.clock.now() + this.limits.groupExpiryMs
+    await this.#queue.write(kept.length, (transaction) => transaction.groupAdd(kept, expiresAt))
+    this.#startMaintenance()
+  }
+
+  async groupDiscard(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    const kept = memberships.map(copyMembership)
+    await this.#queue.write(kept.length, (transaction) => transaction.groupDiscard(kept))
+  }
+
+  async groupSend(
+    messages: readonly { readonly group: string; readonly content: Content }[],
+  ): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    const failures: SendFailure[] = []
+    const encoded: { readonly group: string; readonly encoded: Encoded }[] = []
+    const expiresAt = this.limits.clock.now() + this.limits.expiryMs
+    for (let index = 0; index < messages.length; index++) {
+      const { group, content } = messages[index] as (typeof messages)[number]
+      try {
+        const fault = groupNameFault(group)
+        if (fault) throw fault
+        encoded.push({ group, encoded: encodeContent(content, this.limits.maxContentBytes) })
+      } catch (error) {
+        failures.push({ index, error: ours(error) })
+      }
+    }
+    if (encoded.length > 0) {
+      const outcomes = await this.#queue.write(encoded.length, function* (transaction) {
+        const found: Outcome[] = []
+        for (const message of encoded) {
+          found.push(...(yield* transaction.groupSend(message.group, message.encoded, expiresAt)))
+        }
+        return found
+      })
+      this.#startMaintenance()
+      this.#countDrops(outcomes)
+    }
+    return failures.length > 0 ? failures : noFailures
+  }
+
+  async groupChannels(group: string): Promise<readonly string[]> {
+    this.#checkOpen()
+    const fault = groupNameFault(group)
+    if (fault) throw fault
+    const found = await this.#read<{ readonly channel: string }>(
+      `SELECT channel FROM ${this.#statements.tables.membership}
+       WHERE group_name = ? AND expires_at > ?`,
+      [groupKey(group), this.limits.clock.now()],
+    )
+    return found.map(({ channel }) => channel)
+  }
+
+  async groups(): Promise<readonly { readonly group: string; readonly members: number }[]> {
+    this.#checkOpen()
+    const found = await this.#read<{ readonly group_name: string; readonly members: number }>(
+      `SELECT group_name, count(*) AS members FROM ${this.#statements.tables.membership}
+       WHERE expires_at > ? GROUP BY group_name`,
+      [this.limits.clock.now()],
+    )
+    return found.map(({ group_name, members }) => ({
+      group: groupOfKey(group_name),
+      members: Number(members),
+    }))
+  }
+
+  async channels(): Promise<readonly ChannelInfo[]> {
+    this.#checkOpen()
+    const { message } = this.#statements.tables
+    const found = await this.#read<{
+      readonly channel: string
+      readonly waiting: number
+      readonly expires_at: number
+    }>(
+      `SELECT waits.channel, waits.waiting, oldest.expires_at
+       FROM (SELECT channel, count(*) AS waiting, min(id) AS id FROM ${message}
+             WHERE expires_at > ? AND expires_at < ${neverMs} GROUP BY channel) AS waits
+       JOIN ${message} AS oldest ON oldest.id = waits.id`,
+      [this.limits.clock.now()],
+    )
+    return found.map(({ channel, waiting, expires_at }) => ({
+      channel,
+      waiting: Number(waiting),
+      oldestExpiresAt: Number(expires_at),
+    }))
+  }
+
+  async announce(info: ProcessInfo, leaseMs: number): Promise<void> {
+    this.#checkOpen()
+    const { dialect, tables } = this.#statements
+    const values = [info.id, JSON.stringify(info), this.limits.clock.now() + leaseMs]
+    await this.#queue.write(1, () =>
+      change(
+        `INSERT INTO ${tables.process} (id, info, expires_at) VALUES (?, ?, ?)
+         ${dialect.overwrite(['id'], ['info', 'expires_at'])}`,
+        values,
+      ),
+    )
+    this.#startMaintenance()
+  }
+
+  async withdraw(id: string): Promise<void> {
+    this.#checkOpen()
+    const { process } = this.#statements.tables
+    await this.#queue.write(1, () => change(`DELETE FROM ${process} WHERE id = ?`, [id]))
+  }
+
+  async processes(): Promise<readonly ProcessInfo[]> {
+    this.#checkOpen()
+    const found = await this.#read<{ readonly info: string }>(
+      `SELECT info FROM ${this.#statements.tables.process} WHERE expires_at > ?`,
+      [this.limits.clock.now()],
+    )
+    return found.map(({ info }) => JSON.parse(info) as ProcessInfo)
+  }
+
+  async cleanUp(): Promise<number> {
+    this.#checkOpen()
+    const underWay = this.#cleaning
+    const cleaning = (async () => {
+      // What one under way deletes is this call's too, since it may have begun just before.
+      const before = await underWay?.catch(() => 0)
+      return (before ?? 0) + (await this.#deleteExpired())
+    })()
+    this.#cleaning = cleaning
+    try {
+      return await cleaning
+    } finally {
+      if (this.#cleaning === cleaning) this.#cleaning = undefined
+    }
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen()
+    await this.#queue.write(1, (transaction) => transaction.flush())
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async receiveEntries(inbox: string, options: ReceiveOptions): Promise<readonly InboxEntry[]> {
+    this.#checkOpen()
+    const claimed = await this.#receive([inbox], options)
+    const entries: InboxEntry[] = []
+    for (const { rows: taken } of claimed) {
+      for (const row of taken) {
+        const entry = this.#entry(inbox, row)
+        if (entry) entries.push(entry)
+      }
+    }
+    return entries
+  }
+
+  async renewMemberships(
+    inbox: string,
+    held: readonly Membership[],
+    expiresAt: number,
+  ): Promise<void> {
+    this.#checkOpen()
+    const isRenewed = await this.#queue.write(held.length, (transaction) =>
+      transaction.renewAll(inbox, held.length, expiresAt),
+    )
+    for (let done = 0; !isRenewed && done < held.length; done += recordBatch) {
+      const some = held.slice(done, done + recordBatch)
+      await this.#queue.write(some.length, (transaction) => transaction.record(some, expiresAt))
+    }
+  }
+
+  async dropMemberships(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    await this.#queue.write(memberships.length, (transaction) =>
+      transaction.dropMemberships(memberships),
+    )
+  }
+
+  async closeInbox(inbox: string): Promise<void> {
+    if (!this.#inboxes.delete(inbox)) return
+    await this.#queue.write(1, (transaction) => transaction.closeInbox(inbox))
+  }
+
+  async #close(): Promise<void> {
+    this.#isClosed = true
+    this.#stopMaintenance?.()
+    for (const receive of this.#queue.receives) receive.close(closedError())
+    try {
+      await Promise.all([...this.#inboxes].map((inbox) => this.closeInbox(inbox)))
+    } catch {
+      // The database is away: the leases of the inboxes run out.
+    }
+    await this.#queue.drained()
+    await this.#client.close()
+  }
+
+  #receive(channels: readonly string[], options: ReceiveOptions): Promise<readonly Claimed[]> {
+    options.signal?.throwIfAborted()
+    const receive = new PendingReceive([...channels], options, this.limits.clock, (ended) =>
+      this.#queue.remove(ended),
+    )
+    this.#queue.add(receive)
+    return receive.promise
+  }
+
+  #encodedMessage({ channel, content, expiresAt, attempts }: OutgoingMessage): EncodedMessage {
+    const fault = channelNameFault(channel)
+    if (fault) throw fault
+    const encoded = encodeContent(content, this.limits.maxContentBytes)
+    const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
+    // `neverMs` marks changes of membership.
+    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts: attempts ?? 0 }
+  }
+
+  #entry(inbox: string, row: MessageRow): InboxEntry | undefined {
+    if (row.kind === rowKind.add || row.kind === rowKind.discard) {
+      const [group, expiresAt] = JSON.parse(row.content as string) as [string, number]
+      const channel = inbox + row.target
+      return row.kind === rowKind.add
+        ? { kind: 'add', group, channel, expiresAt }
+        : { kind: 'discard', group, channel }
+    }
+    const content = this.#decoded(row)
+    if (!content) return undefined
+    return row.kind === rowKind.group
+      ? { kind: 'group', group: groupOfKey(row.target as string), content }
+      : { kind: 'message', channel: inbox + row.target, content }
+  }
+
+  /** The content, or `undefined` when another program has written something else there. */
+  #decoded(row: MessageRow): Content | undefined {
+    try {
+      return decodeContent(row.content as Encoded)
+    } catch (error) {
+      if (!isChannelkitError(error, 'ERR_INVALID_CONTENT')) throw error
+      this.counters.add('dropped.invalid')
+      return undefined
+    }
+  }
+
+  #read<Row>(text: string, values: readonly (string | number)[]): Promise<readonly Row[]> {
+    return this.#client.read(() => rows<Row>(text, values))
+  }
+
+  *#isPrepared(): SqlWork<boolean> {
+    if (!(yield* isSchemaMade(this.#statements.dialect, this.#statements.tables))) return false
+    return this.#inboxes.size === 0
+  }
+
+  /** Makes the tables, and opens again the inboxes that a database which was lost knew. */
+  *#prepare(): SqlWork<void> {
+    yield* makeSchema(this.#statements.dialect, this.#statements.tables)
+    yield* this.#renewLeases(this.#inboxes)
+  }
+
+  *#renewLeases(inboxes: Iterable<string>): SqlWork<void> {
+    const expiresAt = this.limits.clock.now() + this.#inboxLeaseMs
+    for (const inbox of inboxes) yield* this.#statements.upsertInbox(inbox, expiresAt)
+  }
+
+  async #deleteExpired(): Promise<number> {
+    const now = this.limits.clock.now()
+    if (!(await this.#client.read(() => this.#hasExpired(now)))) return 0
+    const { dialect, tables } = this.#statements
+    let count = 0
+    let deleted: number
+    do {
+      deleted = await this.#queue.write(cleanUpBatch, () =>
+        dialect.deleteExpired(tables, now, cleanUpBatch),
+      )
+      count += deleted
+    } while (deleted === cleanUpBatch)
+    count += await this.#queue.write(cleanUpBatch, () => this.#deleteExpiredOthers(now))
+    this.#count('dropped.expired', count)
+    return count
+  }
+
+  *#hasExpired(now: number): SqlWork<boolean> {
+    const { message, inbox, membership, process } = this.#statements.tables
+    for (const table of [message, inbox, membership, process]) {
+      const found = yield* rows(`SELECT 1 FROM ${table} WHERE expires_at <= ? LIMIT 1`, [now])
+      if (found.length > 0) return true
+    }
+    return false
+  }
+
+  /** Deletes memberships, announcements and inboxes that have expired; returns what lay in them. */
+  *#deleteExpiredOthers(now: number): SqlWork<number> {
+    const { inbox, membership, process } = this.#statements.tables
+    yield* change(`DELETE FROM ${membership} WHERE expires_at <= ?`, [now])
+    yield* change(`DELETE FROM ${process} WHERE expires_at <= ?`, [now])
+    yield* this.#renewLeases(this.#inboxes)
+    const lapsed = yield* rows<{ readonly name: string }>(
+      `SELECT name FROM ${inbox} WHERE expires_at <= ?`,
+      [now],
+    )
+    let count = 0
+    for (const { name } of lapsed) count += yield* this.#statements.deleteInbox(name)
+    return count
+  }
+
+  /** From the first thing stored on: renews the inboxes' leases and deletes what has expired. */
+  #startMaintenance(): void {
+    if (this.#isClosed) return
+    const { clock, expiryMs, groupExpiryMs } = this.limits
+    this.#stopMaintenance ??= repeat(
+      clock,
+      () => {
+        this.#maintain().catch(() => {
+          // The database is away: the next time will do.
+        })
+      },
+      maintenanceShare * Math.min(expiryMs, groupExpiryMs),
+    )
+  }
+
+  async #maintain(): Promise<void> {
+    if (this.#inboxes.size > 0) {
+      await this.#queue.write(1, () => this.#renewLeases(this.#inboxes))
+    }
+    if (!this.#isClosed) await this.cleanUp()
+  }
+
+  #fullError(channel: string): ChannelkitError {
+    const isReply = isReplyChannel(channel)
+    const name = isReply ? inboxOf(channel) : channel
+    const capacity = isReply ? this.limits.inboxCapacity : this.limits.capacityOf(channel)
+    return new ChannelkitError(
+      'ERR_CHANNEL_FULL',
+      `channel ${name} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
+    )
+  }
+
+  #countDrops(outcomes: readonly Outcome[]): void {
+    let full = 0
+    let gone = 0
+    for (const outcome of outcomes) {
+      if (outcome === 'full') full++
+      else if (outcome === 'gone') gone++
+    }
+    this.#count('dropped.full', full)
+    this.#count('dropped.gone', gone)
+  }
+
+  #count(name: string, by: number): void {
+    if (by > 0) this.counters.add(name, by)
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError()
+  }
+}
+
+function closedError(): ChannelkitError {
+  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
+
+function checkMemberships(memberships: readonly Membership[]): void {
+  for (const { group, channel } of memberships) {
+    const fault = groupNameFault(group) ?? channelNameFault(channel)
+    if (fault) throw fault
+  }
+}
+
+function copyMembership({ group, channel }: Membership): Membership {
+  return { group, channel }
+}
+
+function ours(error: unknown): ChannelkitError {
+  if (!isChannelkitError(error)) throw error
+  return error
+}

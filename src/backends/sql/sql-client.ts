@@ -1,0 +1,78 @@
+/** What a column holds and a parameter takes. */
+export type SqlValue = string | number | Uint8Array | null
+
+/** One row by column name. */
+export type SqlRow = Readonly<Record<string, SqlValue>>
+
+/** One statement with `?` for each of its values, in order. */
+export interface SqlQuery {
+  /** A constant per table prefix and number of rows, since clients keep it prepared. */
+  readonly text: string
+  readonly values: readonly SqlValue[]
+  readonly returnsRows: boolean
+}
+
+export interface SqlResult {
+  readonly rows: readonly SqlRow[]
+  /** How many rows the statement inserted, updated or deleted; 0 when it returns rows. */
+  readonly changes: number
+}
+
+/**
+ * Statements one after the other, as a generator that yields each and is given its result.
+ *
+ * So one text of the work serves every driver: a synchronous one runs it in one go, during which
+ * nothing else happens in the process and the lock is held as briefly as can be; an asynchronous
+ * one awaits each result. Work may be run again when its transaction is, so it keeps its results
+ * in what it returns.
+ */
+export type SqlWork<T> = Generator<SqlQuery, T, SqlResult>
+
+/** The few things the backend asks of a database connection. */
+export interface SqlClient {
+  /** Runs reads outside of a transaction. */
+  read<T>(work: () => SqlWork<T>): Promise<T>
+  /**
+   * Runs `work` in one transaction that no other writer interleaves with, from the start again
+   * when the database was busy.
+   *
+   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` with the driver's error as `cause`, in
+   *   bounded time; nothing is written then.
+   */
+  write<T>(work: () => SqlWork<T>): Promise<T>
+  /** Makes a watch, which is paused; `close` ends it. */
+  watch(onChange: () => void): SqlWatch
+  /** Releases the connection; idempotent. Calls that wait for the database reject. */
+  close(): Promise<void>
+}
+
+/**
+ * Calls `onChange` soon after any process, this one included, has written, and now and then
+ * besides, in case a sign was lost.
+ */
+export interface SqlWatch {
+  /** Calls from now on, and keeps the process alive. */
+  resume(): void
+  /** Calls no more until it is resumed. */
+  pause(): void
+}
+
+/** What a client runs on each new connection before anything else. */
+export interface SqlPreparation {
+  /** Whether `make` may be left out; reads only. */
+  isMade(): SqlWork<boolean>
+  /** Runs in a write transaction. */
+  make(): SqlWork<void>
+}
+
+/** Runs a statement that returns rows. */
+export function* rows<Row>(text: string, values: readonly SqlValue[]): SqlWork<readonly Row[]> {
+  const result = yield { text, values, returnsRows: true }
+  return result.rows as readonly Row[]
+}
+
+/** Runs a statement that returns no rows; the result is how many rows it changed. */
+export function* change(text: string, values: readonly SqlValue[]): SqlWork<number> {
+  const result = yield { text, values, returnsRows: false }
+  return result.changes
+}

@@ -1,0 +1,188 @@
+import type { PendingReceive } from './pending-receive.ts'
+import type { SqlClient, SqlWatch, SqlWork } from './sql-client.ts'
+import type { Statements } from './statements.ts'
+import type { Transaction } from './transaction.ts'
+
+// Bounds how long one transaction holds the lock and blocks the process, at some 5 µs a unit.
+const mostUnitsPerTransaction = 2_000
+
+/** One call that writes. */
+interface Write {
+  /** Messages or memberships in it. */
+  readonly units: number
+  readonly run: (transaction: Transaction) => SqlWork<void>
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+export interface TurnQueueOptions {
+  readonly client: SqlClient
+  readonly statements: Statements
+  readonly newTransaction: () => Transaction
+  readonly onCommit: (transaction: Transaction) => void
+}
+
+/**
+ * Joins what is called in one turn of the event loop into one transaction: the writes in the order
+ * of their calls, then the claims of receives. One transaction at a time; what is called while one
+ * waits for the lock goes into the next.
+ */
+export class TurnQueue {
+  readonly #options: TurnQueueOptions
+  #writes: Write[] = []
+  readonly #receives = new Set<PendingReceive>()
+  /** Receives to look for in the next turn. */
+  #due = new Set<PendingReceive>()
+  #isRunning = false
+  #watch: SqlWatch | undefined
+  #idle: (() => void)[] = []
+
+  constructor(options: TurnQueueOptions) {
+    this.#options = options
+  }
+
+  /** Runs `run` within this turn's transaction; settles when that is committed. */
+  write<T>(units: number, run: (transaction: Transaction) => SqlWork<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let result: T
+      this.#writes.push({
+        units,
+        *run(transaction) {
+          result = yield* run(transaction)
+        },
+        resolve: () => resolve(result),
+        reject,
+      })
+      this.#schedule()
+    })
+  }
+
+  /** Looks for rows, in this turn and whenever some may have come, until `receive` ends. */
+  add(receive: PendingReceive): void {
+    this.#receives.add(receive)
+    this.#due.add(receive)
+    // From before the first look, so that nothing can come unnoticed after it.
+    this.#watch ??= this.#options.client.watch(() => this.#lookForAll())
+    this.#watch.resume()
+    this.#schedule()
+  }
+
+  /** To be called when `receive` has ended. */
+  remove(receive: PendingReceive): void {
+    this.#receives.delete(receive)
+    this.#due.delete(receive)
+    if (this.#receives.size === 0) this.#watch?.pause()
+  }
+
+  /** The receives that have not ended. */
+  get receives(): Iterable<PendingReceive> {
+    return [...this.#receives]
+  }
+
+  /** Resolves when nothing is under way or to be written. */
+  drained(): Promise<void> {
+    if (!this.#isRunning) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#idle.push(resolve)
+    })
+  }
+
+  #schedule(): void {
+    if (this.#isRunning) return
+    this.#isRunning = true
+    setImmediate(() => void this.#run())
+  }
+
+  async #run(): Promise<void> {
+    while (this.#writes.length > 0 || this.#due.size > 0) {
+      const writes = this.#takeWrites()
+      // What is left of the writes comes first: a claim must see what was sent before it.
+      const due = this.#writes.length === 0 ? this.#due : new Set<PendingReceive>()
+      if (due === this.#due) this.#due = new Set()
+      await this.#runOne(writes, due)
+      if (this.#writes.length > 0 || this.#due.size > 0) await nextTurn()
+    }
+    this.#isRunning = false
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  #takeWrites(): readonly Write[] {
+    let units = 0
+    let count = 0
+    while (count < this.#writes.length && (count === 0 || units < mostUnitsPerTransaction)) {
+      units += (this.#writes[count] as Write).units
+      count++
+    }
+    return this.#writes.splice(0, count)
+  }
+
+  async #runOne(writes: readonly Write[], due: ReadonlySet<PendingReceive>): Promise<void> {
+    const { client } = this.#options
+    const claiming = new Set<PendingReceive>()
+    try {
+      let occupied: ReadonlySet<string> | undefined
+      if (writes.length === 0) {
+        // A read alone while nothing is there: a write transaction would keep others waiting.
+        occupied = await client.read(() => this.#occupied(due))
+        if (occupied.size === 0) {
+          for (const receive of due) receive.settle()
+          return
+        }
+      }
+      const transaction = await client.write(() => this.#work(writes, due, occupied, claiming))
+      this.#options.onCommit(transaction)
+      for (const write of writes) write.resolve()
+      for (const receive of due) if (!claiming.has(receive)) receive.settle()
+      for (const receive of claiming) receive.settle()
+    } catch (error) {
+      for (const write of writes) write.reject(error)
+      for (const receive of new Set([...due, ...claiming])) receive.fail(error)
+    }
+  }
+
+  *#work(
+    writes: readonly Write[],
+    due: ReadonlySet<PendingReceive>,
+    known: ReadonlySet<string> | undefined,
+    claiming: Set<PendingReceive>,
+  ): SqlWork<Transaction> {
+    for (const receive of claiming) receive.undoClaim()
+    claiming.clear()
+    const transaction = this.#options.newTransaction()
+    for (const write of writes) yield* write.run(transaction)
+    yield* transaction.finish()
+    let occupied = known
+    if (!occupied && due.size > 0) occupied = yield* this.#occupied(due)
+    for (const receive of this.#receives) {
+      // One that is to be looked for in the next transaction waits for that.
+      if (receive.isEnded || (this.#due.has(receive) && !due.has(receive))) continue
+      const channels = receive.channels.filter(
+        (channel) =>
+          transaction.written.has(channel) || (due.has(receive) && occupied?.has(channel)),
+      )
+      if (channels.length === 0) continue
+      claiming.add(receive)
+      yield* receive.claim(transaction, channels)
+    }
+    return transaction
+  }
+
+  *#occupied(due: Iterable<PendingReceive>): SqlWork<ReadonlySet<string>> {
+    const channels = new Set<string>()
+    for (const receive of due) for (const channel of receive.channels) channels.add(channel)
+    if (channels.size === 0) return channels
+    const { dialect, tables } = this.#options.statements
+    return new Set(yield* dialect.occupied(tables, [...channels]))
+  }
+
+  #lookForAll(): void {
+    for (const receive of this.#receives) this.#due.add(receive)
+    if (this.#due.size > 0) this.#schedule()
+  }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}
