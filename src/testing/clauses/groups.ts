@@ -13,6 +13,7 @@ import {
   range,
   send,
   sendToGroup,
+  started,
   take,
   takeNumbers,
 } from './steps.ts'
@@ -232,13 +233,15 @@ export const groupClauses: readonly Clause[] = [
         }
       }
 
-      const passing = Promise.all([
-        come(server, inbox, 1),
-        come(otherServer, inbox, 2),
-        come(sender, otherInbox, 3),
-        listen(inbox),
-        listen(otherInbox),
-      ])
+      const passing = started(
+        Promise.all([
+          come(server, inbox, 1),
+          come(otherServer, inbox, 2),
+          come(sender, otherInbox, 3),
+          listen(inbox),
+          listen(otherInbox),
+        ]),
+      )
       try {
         for (const n of range(1, total)) {
           await sendToGroup(sender, 'chat', n)
