@@ -1,30 +1,47 @@
-import { type FSWatcher, watch } from 'node:fs'
+import { closeSync, type FSWatcher, openSync, utimesSync, watch } from 'node:fs'
 
 // How long a sign that was lost can delay a message, and how often an idle process looks.
 const pollMs = 750
 // Where files cannot be watched. 20 looks a second are about 0.1 % of a core.
 const pollUnwatchedMs = 50
-// SQLite makes a commit visible some microseconds after it has written the last byte to the file;
-// a process that looked in between looks again so much later.
-const lookAgainMs = 2
 
 /**
- * Tells when a file has been written, by any process.
+ * Gives those who watch the empty file a sign, by changing its time; makes it where it is missing.
+ * A sign that cannot be given is left to their poll.
+ */
+export function touch(file: string): void {
+  try {
+    const now = Date.now() / 1_000
+    try {
+      utimesSync(file, now, now)
+    } catch {
+      closeSync(openSync(file, 'a'))
+      utimesSync(file, now, now)
+    }
+  } catch {
+    // The disk is full, or the directory is gone.
+  }
+}
+
+/**
+ * Tells when a file was touched, by any process.
  *
- * Many writes make one call of `onChange`, in the next turn of the event loop. The watch of the
- * system stays on while it is paused, since setting one up costs more than the signs it gives.
+ * A file of its own, since one commit writes the database's own files some ten times, partly
+ * before it can be seen, and taking messages writes them too.
+ *
+ * Many touches make one call of `onChange`, in the next turn of the event loop. The watch of the
+ * system stays on while this is paused, since setting one up costs more than the signs it gives.
  */
 export class FileWatch {
-  readonly #file: () => string
+  readonly #file: string
   readonly #onChange: () => void
   #watcher: FSWatcher | undefined
   #poll: NodeJS.Timeout | undefined
-  #again: NodeJS.Timeout | undefined
   #isScheduled = false
   #isActive = false
   #isStopped = false
 
-  constructor(file: () => string, onChange: () => void) {
+  constructor(file: string, onChange: () => void) {
     this.#file = file
     this.#onChange = onChange
   }
@@ -45,15 +62,15 @@ export class FileWatch {
     this.#isStopped = true
     this.#isActive = false
     clearTimeout(this.#poll)
-    clearTimeout(this.#again)
     this.#unwatch()
   }
 
   #start(): void {
     if (this.#isStopped) return
     try {
-      this.#watcher = watch(this.#file(), { persistent: false }, (event) => {
-        // The file was removed or replaced: another one is to be watched.
+      closeSync(openSync(this.#file, 'a'))
+      this.#watcher = watch(this.#file, { persistent: false }, (event) => {
+        // The file was removed: another one is to be watched.
         if (event === 'rename') this.#unwatch()
         this.#schedule()
       })
@@ -61,7 +78,7 @@ export class FileWatch {
       // Whatever came before the watch was on gave no sign.
       this.#schedule()
     } catch {
-      // The file is not there yet, or the system's watches are used up: the poll tries again.
+      // The directory is gone, or the system's watches are used up: the poll tries again.
       this.#watcher = undefined
     }
   }
@@ -76,12 +93,7 @@ export class FileWatch {
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
-      if (!this.#isActive) return
-      this.#again ??= setTimeout(() => {
-        this.#again = undefined
-        if (this.#isActive) this.#onChange()
-      }, lookAgainMs).unref()
-      this.#onChange()
+      if (this.#isActive) this.#onChange()
     })
   }
 

@@ -113,11 +113,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       }
     }
     if (encoded.length === 0) return failures.length > 0 ? failures : noFailures
-    const outcomes = await this.#queue.write(encoded.length, function* (transaction) {
-      const found: Outcome[] = []
-      for (const message of encoded) found.push(yield* transaction.send(message))
-      return found
-    })
+    const outcomes = await this.#queue.write(encoded.length, (transaction) =>
+      transaction.send(encoded),
+    )
     this.#startMaintenance()
     let sent = 0
     for (let place = 0; place < outcomes.length; place++) {

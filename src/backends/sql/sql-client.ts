@@ -40,6 +40,8 @@ export interface SqlClient {
    *   bounded time; nothing is written then.
    */
   write<T>(work: () => SqlWork<T>): Promise<T>
+  /** Calls the watches of every process, after a commit that stored something on `channels`. */
+  wake(channels: ReadonlySet<string>): void
   /** Makes a watch, which is paused; `close` ends it. */
   watch(onChange: () => void): SqlWatch
   /** Releases the connection; idempotent. Calls that wait for the database reject. */
@@ -47,8 +49,8 @@ export interface SqlClient {
 }
 
 /**
- * Calls `onChange` soon after any process, this one included, has written, and now and then
- * besides, in case a sign was lost.
+ * Calls `onChange` soon after a `wake` in any process, this one included, and now and then besides,
+ * in case a sign was lost.
  */
 export interface SqlWatch {
   /** Calls from now on, and keeps the process alive. */

@@ -1,6 +1,6 @@
 import { realpathSync, statSync } from 'node:fs'
 import { ChannelkitError, shown } from '../../errors.ts'
-import { FileWatch } from './file-watch.ts'
+import { FileWatch, touch } from './file-watch.ts'
 import type { SqlClient, SqlPreparation, SqlResult, SqlWatch, SqlWork } from './sql-client.ts'
 import {
   loadSqliteDriver,
@@ -12,7 +12,7 @@ import {
 import { costsConnection, isBusy, sqliteFault } from './sqlite-fault.ts'
 
 // A write holds the lock for about 0.1 ms, so trying again at once is cheaper than a timer.
-const spinMs = 0.5
+const spinMs = 0.2
 const firstDelayMs = 1
 // Bounds the wait after the lock is free; a blocked process then tries 50 times a second.
 const longestDelayMs = 20
@@ -39,6 +39,7 @@ export class SqliteClient implements SqlClient {
   /** Number of the opened file on its disk, or undefined for a handle that was given. */
   #inode: bigint | undefined
   #lookedAt = 0
+  #wakePath: string | undefined
   #isClosed = false
   readonly #watches = new Set<FileWatch>()
   readonly #closing = new AbortController()
@@ -55,8 +56,12 @@ export class SqliteClient implements SqlClient {
     return this.#run((connection) => inTransaction(connection, work))
   }
 
+  wake(): void {
+    touch(this.#wakeFile())
+  }
+
   watch(onChange: () => void): SqlWatch {
-    const watch = new FileWatch(() => `${realPath(this.#options.file)}-wal`, onChange)
+    const watch = new FileWatch(this.#wakeFile(), onChange)
     this.#watches.add(watch)
     return watch
   }
@@ -134,6 +139,19 @@ export class SqliteClient implements SqlClient {
     if (inodeOf(this.#options.file) !== this.#inode) this.#disconnect()
   }
 
+  /** Beside the database, like SQLite's own files, also when it is named through a link. */
+  #wakeFile(): string {
+    if (this.#wakePath === undefined) {
+      try {
+        this.#wakePath = `${realpathSync(this.#options.file)}-wake`
+      } catch {
+        // The database is not there yet.
+        return `${this.#options.file}-wake`
+      }
+    }
+    return this.#wakePath
+  }
+
   #disconnect(): void {
     this.#isPrepared = false
     const connection = this.#connection
@@ -205,15 +223,6 @@ function drive<T>(connection: SqliteConnection, work: SqlWork<T>): T {
 
 function inodeOf(file: string): bigint | undefined {
   return statSync(file, { bigint: true, throwIfNoEntry: false })?.ino
-}
-
-/** SQLite names the files beside the database after the file a link leads to. */
-function realPath(file: string): string {
-  try {
-    return realpathSync(file)
-  } catch {
-    return file
-  }
 }
 
 function turn(): Promise<void> {

@@ -22,6 +22,9 @@ export interface Claimed {
   readonly rows: readonly MessageRow[]
 }
 
+/** Stands for the room in an inbox that does not exist. */
+const closed = -1
+
 /**
  * What the calls of one turn of the event loop write together. Rows are gathered and inserted by
  * few statements; each channel's room is counted once and then kept in step.
@@ -36,9 +39,8 @@ export class Transaction {
   readonly #now: number
   readonly #newRows: NewRow[] = []
   readonly #newMemberships = new Map<string, NewMembership>()
-  /** Channel → how many more messages fit. */
+  /** Channel or inbox that was looked at → how many more messages fit, or {@link closed}. */
   readonly #room = new Map<string, number>()
-  readonly #isOpen = new Map<string, boolean>()
   /** Group key → inboxes with members, and its work channels; emptied by every change of one. */
   readonly #groups = new Map<string, readonly string[]>()
 
@@ -48,15 +50,20 @@ export class Transaction {
     this.#now = limits.clock.now()
   }
 
-  *send({ channel, encoded, expiresAt, attempts }: EncodedMessage): SqlWork<Outcome> {
-    if (!isReplyChannel(channel)) {
-      if (!(yield* this.#takeRoom(channel))) return 'full'
-      this.#add([channel, rowKind.work, null, encoded, expiresAt, attempts])
-      return 'stored'
+  *send(messages: readonly EncodedMessage[]): SqlWork<readonly Outcome[]> {
+    const outcomes: Outcome[] = []
+    for (const { channel, encoded, expiresAt, attempts } of messages) {
+      if (isReplyChannel(channel)) {
+        const inbox = inboxOf(channel)
+        const target = channel.slice(inbox.length)
+        if (!this.#room.has(inbox)) yield* this.#lookAtInbox(inbox)
+        outcomes.push(this.#store([inbox, rowKind.reply, target, encoded, expiresAt, 0]))
+      } else {
+        if (!this.#room.has(channel)) yield* this.#lookAtChannel(channel)
+        outcomes.push(this.#store([channel, rowKind.work, null, encoded, expiresAt, attempts]))
+      }
     }
-    const inbox = inboxOf(channel)
-    const target = channel.slice(inbox.length)
-    return yield* this.#addToInbox([inbox, rowKind.reply, target, encoded, expiresAt, 0])
+    return outcomes
   }
 
   /** Gives each inbox of the group and each member work channel one copy. */
@@ -77,10 +84,11 @@ export class Transaction {
     const outcomes: Outcome[] = []
     for (const receiver of receivers) {
       if (isReplyChannel(receiver)) {
-        const row: NewRow = [receiver, rowKind.group, key, encoded, expiresAt, 0]
-        outcomes.push(yield* this.#addToInbox(row))
+        if (!this.#room.has(receiver)) yield* this.#lookAtInbox(receiver)
+        outcomes.push(this.#store([receiver, rowKind.group, key, encoded, expiresAt, 0]))
       } else {
-        outcomes.push(yield* this.send({ channel: receiver, encoded, expiresAt, attempts: 0 }))
+        if (!this.#room.has(receiver)) yield* this.#lookAtChannel(receiver)
+        outcomes.push(this.#store([receiver, rowKind.work, null, encoded, expiresAt, 0]))
       }
     }
     return outcomes
@@ -226,34 +234,31 @@ export class Transaction {
     return [...live, ...more]
   }
 
-  *#addToInbox(row: NewRow): SqlWork<Outcome> {
-    const inbox = row[0]
-    if (!(yield* this.#isInboxOpen(inbox))) return 'gone'
-    const room = this.#room.get(inbox) as number
+  /** Stores a message in a channel or inbox that was looked at. */
+  #store(row: NewRow): Outcome {
+    const channel = row[0]
+    const room = this.#room.get(channel) as number
+    if (room === closed) return 'gone'
     if (room === 0) return 'full'
-    this.#room.set(inbox, room - 1)
+    this.#room.set(channel, room - 1)
     this.#add(row)
     return 'stored'
   }
 
-  *#isInboxOpen(inbox: string): SqlWork<boolean> {
-    if (!this.#room.has(inbox)) {
-      const most = this.#limits.inboxCapacity
-      const { waiting, isOpen } = yield* this.#statements.inbox(inbox, this.#now, most)
-      this.#room.set(inbox, most - waiting)
-      this.#isOpen.set(inbox, isOpen)
-    }
-    return this.#isOpen.get(inbox) as boolean
+  *#lookAtInbox(inbox: string): SqlWork<void> {
+    const most = this.#limits.inboxCapacity
+    const { waiting, isOpen } = yield* this.#statements.inbox(inbox, this.#now, most)
+    this.#room.set(inbox, isOpen ? most - waiting : closed)
   }
 
-  *#takeRoom(channel: string): SqlWork<boolean> {
-    let room = this.#room.get(channel)
-    if (room === undefined) {
-      const most = this.#limits.capacityOf(channel)
-      room = most - (yield* this.#statements.waiting(channel, this.#now, most))
-    }
-    this.#room.set(channel, Math.max(0, room - 1))
-    return room > 0
+  *#lookAtChannel(channel: string): SqlWork<void> {
+    const most = this.#limits.capacityOf(channel)
+    this.#room.set(channel, most - (yield* this.#statements.waiting(channel, this.#now, most)))
+  }
+
+  *#isInboxOpen(inbox: string): SqlWork<boolean> {
+    if (!this.#room.has(inbox)) yield* this.#lookAtInbox(inbox)
+    return this.#room.get(inbox) !== closed
   }
 
   #add(row: NewRow): void {
@@ -274,7 +279,6 @@ export class Transaction {
 
   #forget(): void {
     this.#room.clear()
-    this.#isOpen.clear()
     this.#groups.clear()
   }
 }

@@ -10,8 +10,9 @@ const mostUnitsPerTransaction = 2_000
 interface Write {
   /** Messages or memberships in it. */
   readonly units: number
-  readonly run: (transaction: Transaction) => SqlWork<void>
-  readonly resolve: () => void
+  readonly run: (transaction: Transaction) => SqlWork<unknown>
+  result: unknown
+  readonly resolve: (result: never) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -44,15 +45,7 @@ export class TurnQueue {
   /** Runs `run` within this turn's transaction; settles when that is committed. */
   write<T>(units: number, run: (transaction: Transaction) => SqlWork<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      let result: T
-      this.#writes.push({
-        units,
-        *run(transaction) {
-          result = yield* run(transaction)
-        },
-        resolve: () => resolve(result),
-        reject,
-      })
+      this.#writes.push({ units, run, result: undefined, resolve, reject })
       this.#schedule()
     })
   }
@@ -130,8 +123,9 @@ export class TurnQueue {
         }
       }
       const transaction = await client.write(() => this.#work(writes, due, occupied, claiming))
+      if (transaction.written.size > 0) client.wake(transaction.written)
       this.#options.onCommit(transaction)
-      for (const write of writes) write.resolve()
+      for (const write of writes) write.resolve(write.result as never)
       for (const receive of due) if (!claiming.has(receive)) receive.settle()
       for (const receive of claiming) receive.settle()
     } catch (error) {
@@ -149,7 +143,7 @@ export class TurnQueue {
     for (const receive of claiming) receive.undoClaim()
     claiming.clear()
     const transaction = this.#options.newTransaction()
-    for (const write of writes) yield* write.run(transaction)
+    for (const write of writes) write.result = yield* write.run(transaction)
     yield* transaction.finish()
     let occupied = known
     if (!occupied && due.size > 0) occupied = yield* this.#occupied(due)
