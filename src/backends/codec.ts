@@ -104,7 +104,7 @@ function decodeWithBytes(encoded: Buffer): Content {
   ]
   let offset = jsonEnd
   for (const [path, byteLength] of marks) {
-    if (offset + byteLength > encoded.byteLength) throw new RangeError('bytes are cut short')
+    if (!(Number.isInteger(byteLength) && byteLength >= 0)) throw new RangeError('no length')
     let place = content as Record<string | number, unknown>
     for (const key of path.slice(0, -1)) {
       if (!Object.hasOwn(place, key)) throw new RangeError('a path leads nowhere')
@@ -121,6 +121,7 @@ function decodeWithBytes(encoded: Buffer): Content {
     })
     offset += byteLength
   }
+  if (offset !== encoded.byteLength) throw new RangeError('bytes are missing or left over')
   return asContent(content)
 }
 

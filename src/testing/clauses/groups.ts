@@ -63,7 +63,7 @@ export const groupClauses: readonly Clause[] = [
       await sendToGroup(second, 'chat', 2)
       await second.groupDiscard(inChat(ada, 'member'))
       await sendToGroup(first, 'chat', 3)
-      await second.groupAdd(inChat(ada, 'member'))
+      await first.groupAdd(inChat(ada, 'member'))
       await sendToGroup(first, 'chat', 4)
 
       assert.deepEqual(await heard(inbox), [
