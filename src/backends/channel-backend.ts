@@ -80,7 +80,7 @@ export interface ReceiveOptions {
   readonly max: number
   /** Longest wait for the first message in milliseconds; 0 asks once, Infinity waits for ever. */
   readonly waitMs: number
-  /** Ends the wait with its own reason; no message is lost by it. */
+  /** Ends the wait with its own reason; no message is lost by it (C8, R12). */
   readonly signal?: AbortSignal
 }
 
@@ -131,7 +131,7 @@ export interface Inbox<Owner> {
   receive(options: ReceiveOptions): Promise<readonly Delivery<Owner>[]>
   /**
    * Renews every membership of this inbox's channels for `groupExpiryMs`, and records again
-   * those the backend has lost.
+   * those the backend has lost (R6, R7).
    */
   renew(): Promise<void>
   /** How many memberships its channels hold. */
@@ -177,7 +177,8 @@ export interface ChannelBackend {
   readonly supports: BackendSupport
   readonly limits: BackendLimits
   /**
-   * `sent`, `received`, and `dropped.<reason>` for `full`, `expired` and `gone`, of this process.
+   * `sent`, `received`, and `dropped.<reason>` for `full`, `expired` and `gone`, of this process
+   * (S1, S2).
    */
   readonly counters: Counters
 
@@ -236,10 +237,10 @@ export interface ChannelBackend {
   /** The live members of a group, in no order (G7). */
   groupChannels(group: string): Promise<readonly string[]>
 
-  /** Every group with live members, and how many. */
+  /** Every group with live members, and how many (S4). */
   groups(): Promise<readonly { readonly group: string; readonly members: number }[]>
 
-  /** Every work channel and inbox with live messages waiting. */
+  /** Every work channel and inbox with live messages waiting (S3). */
   channels(): Promise<readonly ChannelInfo[]>
 
   /** Tells the others of this process until `leaseMs` from now, or renews it (P1). */
