@@ -1,5 +1,5 @@
 import type { Content } from '../../content.ts'
-import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { ChannelkitError, isChannelkitError, shown } from '../../errors.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
 import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
@@ -156,6 +156,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     if (messages.length === 0) return
     const back = messages.map(({ id, channel, content, expiresAt, attempts }) => {
+      checkNumber('id', id)
       // It was let in once; a smaller limit of this process must not lose it.
       const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
       return [id, channel, rowKind.work, null, encoded, expiresAt, attempts]
@@ -387,13 +388,15 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     return receive.promise
   }
 
-  #encodedMessage({ channel, content, expiresAt, attempts }: OutgoingMessage): EncodedMessage {
+  #encodedMessage({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): EncodedMessage {
     const fault = channelNameFault(channel)
     if (fault) throw fault
     const encoded = encodeContent(content, this.limits.maxContentBytes)
     const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
+    checkNumber('expiresAt', expiry)
+    checkNumber('attempts', attempts)
     // `neverMs` marks changes of membership.
-    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts: attempts ?? 0 }
+    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts }
   }
 
   #entry(inbox: string, row: MessageRow): InboxEntry | undefined {
@@ -537,6 +540,15 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
 function closedError(): ChannelkitError {
   return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
+
+/** Keeps a wrong value out of a transaction, which it would fail for every call of the turn. */
+function checkNumber(name: string, value: unknown): void {
+  if (typeof value === 'number' && !Number.isNaN(value)) return
+  throw new ChannelkitError(
+    'ERR_INVALID_ARGUMENT',
+    `${name} of a message is ${shown(value)}; give a number`,
+  )
 }
 
 function checkMemberships(memberships: readonly Membership[]): void {

@@ -1,0 +1,32 @@
+import { createRequire } from 'node:module'
+import type { SqliteDatabase, SqliteStatement } from 'channelkit/sqlite'
+
+const Database = createRequire(import.meta.url)('libsql') as new (file: string) => SqliteDatabase
+
+/** Opens a SQLite file beside the backend, to lock it, fill it or look into it. */
+export function openDatabase(file: string): SqliteDatabase {
+  const database = new Database(file)
+  database.prepare('PRAGMA busy_timeout = 1000').all()
+  return database
+}
+
+/** A database that notes each statement it runs. */
+export function noting(database: SqliteDatabase, notes: string[]): SqliteDatabase {
+  return {
+    prepare(text): SqliteStatement {
+      const statement = database.prepare(text)
+      return {
+        all(...values) {
+          notes.push(text)
+          return statement.all(...values)
+        },
+        run(...values) {
+          notes.push(text)
+          return statement.run(...values)
+        },
+      }
+    },
+    exec: (text) => database.exec(text),
+    close: () => database.close(),
+  }
+}

@@ -1,0 +1,360 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ChannelBackend } from 'channelkit/backend'
+import { SqliteBackend, type SqliteBackendOptions } from 'channelkit/sqlite'
+import { FakeClock } from 'channelkit/testing'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { ChannelkitError } from '../../../../src/errors.ts'
+import { noting, openDatabase } from '../../../support/sqlite-database.ts'
+
+let directory: string
+let file: string
+let opened: ChannelBackend[]
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'channelkit-sqlite-'))
+  file = join(directory, 'site.db')
+  opened = []
+})
+
+afterEach(async () => {
+  await Promise.allSettled(opened.map((backend) => backend.close()))
+  await rm(directory, { recursive: true })
+})
+
+function open(options: Partial<SqliteBackendOptions> = {}): SqliteBackend {
+  const backend = new SqliteBackend({ file, busyMs: 200, ...options })
+  opened.push(backend)
+  return backend
+}
+
+function numbered(channel: string, ...numbers: readonly number[]) {
+  return numbers.map((number) => ({ channel, content: { number } }))
+}
+
+async function take(backend: ChannelBackend, channel: string, max = 100) {
+  return backend.receive([channel], { max, waitMs: 0 })
+}
+
+async function takeNumbers(backend: ChannelBackend, channel: string) {
+  return (await take(backend, channel)).map(({ content }) => content.number)
+}
+
+async function faultOf(call: Promise<unknown>): Promise<ChannelkitError> {
+  return call.then(
+    () => {
+      throw new Error('the call was expected to reject')
+    },
+    (error: ChannelkitError) => error,
+  )
+}
+
+describe('SqliteBackend', () => {
+  describe('its options', () => {
+    it.each([
+      ['file', ''],
+      ['file', ':memory:'],
+      ['file', undefined],
+      ['busyMs', 0],
+      ['busyMs', 1.5],
+      ['tablePrefix', ''],
+      ['tablePrefix', '1st_'],
+      ['tablePrefix', 'a"; DROP TABLE x; --'],
+      ['tablePrefix', 'a'.repeat(41)],
+      ['capacity', 0],
+    ])('rejects %s %j with ERR_INVALID_CONFIG', (name, value) => {
+      const make = () => new SqliteBackend({ file, [name]: value } as SqliteBackendOptions)
+
+      expect(make).toThrow(expect.objectContaining({ code: 'ERR_INVALID_CONFIG' }))
+    })
+
+    it('names the packages to install when the driver is missing', async () => {
+      const backend = open({ driver: 'better-sqlite3' })
+
+      const error = await faultOf(backend.open())
+
+      expect(error.code).toBe('ERR_INVALID_CONFIG')
+      expect(error.message).toMatch(/npm install libsql.*better-sqlite3.*node:sqlite/)
+    })
+
+    it('uses a database that was opened already, and leaves it open', async () => {
+      const database = openDatabase(file)
+      const backend = open({ driver: database })
+      await backend.send(numbered('news', 1))
+
+      await backend.close()
+
+      const [row] = database.prepare('SELECT count(*) AS waiting FROM channelkit_message').all()
+      expect(row).toMatchObject({ waiting: 1 })
+      database.close()
+    })
+
+    it('keeps sites with different prefixes in one file apart', async () => {
+      const first = open({ tablePrefix: 'first_' })
+      const second = open({ tablePrefix: 'second_' })
+      await first.send(numbered('news', 1))
+      await second.send(numbered('news', 2))
+
+      await first.flush()
+
+      expect(await takeNumbers(first, 'news')).toEqual([])
+      expect(await takeNumbers(second, 'news')).toEqual([2])
+    })
+  })
+
+  describe('its tables', () => {
+    it('are refused with ERR_INVALID_CONFIG when a newer version made them', async () => {
+      await open().open()
+      const database = openDatabase(file)
+      database.exec("UPDATE channelkit_meta SET value = '2' WHERE name = 'schema-version'")
+      database.close()
+
+      const error = await faultOf(open().send(numbered('news', 1)))
+
+      expect(error.code).toBe('ERR_INVALID_CONFIG')
+      expect(error.message).toMatch(/schema version 2, newer than 1/)
+    })
+
+    it('are made once by backends that start at the same time', async () => {
+      const backends = Array.from({ length: 8 }, () => open({ busyMs: 5_000 }))
+
+      await Promise.all(backends.map((backend) => backend.send(numbered('news', 1))))
+
+      expect(await takeNumbers(open(), 'news')).toEqual(Array(8).fill(1))
+    })
+
+    it('give no id twice, so that a message handed back is not put before a younger one', async () => {
+      const backend = open()
+      await backend.send(numbered('news', 1))
+      const [first] = await take(backend, 'news')
+      await backend.send(numbered('news', 2))
+      const [second] = await take(backend, 'news')
+
+      await backend.handBack([second, first].filter((message) => message !== undefined))
+
+      expect(second?.id).toBeGreaterThan(first?.id as number)
+      expect(await takeNumbers(backend, 'news')).toEqual([1, 2])
+    })
+
+    it('hold group names with any character', async () => {
+      const backend = open()
+      const names = ['a\u0000b', 'a', 'quote"\\', 'line\nbreak', "it's", '%_', 'ä😀']
+      await backend.groupAdd(names.map((group) => ({ group, channel: 'member' })))
+
+      const groups = (await backend.groups()).map(({ group }) => group)
+
+      expect(groups.sort()).toEqual(names.sort())
+      expect(await backend.groupChannels('a\u0000b')).toEqual(['member'])
+    })
+
+    it('lose a row whose content another program wrote, and count it', async () => {
+      const backend = open()
+      await backend.send(numbered('news', 1, 2))
+      const database = openDatabase(file)
+      database.exec("UPDATE channelkit_message SET content = 'junk' WHERE id = 1")
+      database.close()
+
+      expect(await takeNumbers(backend, 'news')).toEqual([2])
+      expect(backend.counters.get('dropped.invalid')).toBe(1)
+    })
+  })
+
+  describe('its transactions', () => {
+    it('join the calls of one turn, in their order', async () => {
+      const notes: string[] = []
+      const backend = open({ driver: noting(openDatabase(file), notes) })
+      const inbox = await backend.openInbox<string>()
+      const channel = inbox.newChannel('ada')
+      notes.length = 0
+
+      await Promise.all([
+        backend.send(numbered('news', 1)),
+        backend.groupAdd([{ group: 'chat', channel }]),
+        backend.groupSend([{ group: 'chat', content: { number: 2 } }]),
+        backend.send(numbered('news', 3)),
+        backend.groupDiscard([{ group: 'chat', channel }]),
+        backend.groupSend([{ group: 'chat', content: { number: 4 } }]),
+      ])
+
+      expect(notes.filter((text) => text.startsWith('BEGIN'))).toHaveLength(1)
+      expect(await takeNumbers(backend, 'news')).toEqual([1, 3])
+      const deliveries = await inbox.receive({ max: 10, waitMs: 0 })
+      expect(deliveries.map(({ content }) => content.number)).toEqual([2])
+    })
+
+    it('are not begun while nothing waits', async () => {
+      const notes: string[] = []
+      const backend = open({ driver: noting(openDatabase(file), notes) })
+      await backend.open()
+      notes.length = 0
+
+      await backend.receive(['news', 'other'], { max: 10, waitMs: 0 })
+      await backend.cleanUp()
+
+      expect(notes.filter((text) => text.startsWith('BEGIN'))).toEqual([])
+    })
+
+    it('take a whole batch at once', async () => {
+      const notes: string[] = []
+      const backend = open({ driver: noting(openDatabase(file), notes) })
+      await backend.send(numbered('news', ...Array(100).keys()))
+      notes.length = 0
+
+      expect(await take(backend, 'news')).toHaveLength(100)
+      expect(notes.filter((text) => text.startsWith('DELETE'))).toHaveLength(1)
+    })
+
+    it('store the others of a batch when a message has a time that is none', async () => {
+      const backend = open()
+
+      const failures = await backend.send([
+        { channel: 'news', content: { number: 1 }, expiresAt: Number.NaN },
+        ...numbered('news', 2),
+      ])
+
+      expect(failures.map(({ index, error }) => [index, error.code])).toEqual([
+        [0, 'ERR_INVALID_ARGUMENT'],
+      ])
+      expect(await takeNumbers(backend, 'news')).toEqual([2])
+    })
+  })
+
+  describe('when the database is away', () => {
+    it('rejects with ERR_BACKEND_UNAVAILABLE when it stays locked, then goes on', async () => {
+      const backend = open()
+      await backend.open()
+      const database = openDatabase(file)
+      database.exec('BEGIN IMMEDIATE')
+
+      const error = await faultOf(backend.send(numbered('news', 1)))
+      database.exec('ROLLBACK')
+      await backend.send(numbered('news', 2))
+
+      expect(error.code).toBe('ERR_BACKEND_UNAVAILABLE')
+      expect(error.cause).toMatchObject({ code: 'SQLITE_BUSY' })
+      expect(await takeNumbers(backend, 'news')).toEqual([2])
+      database.close()
+    })
+
+    it('settles with ERR_BACKEND_CLOSED a receive that waits for the lock', async () => {
+      const backend = open({ busyMs: 60_000 })
+      await backend.send(numbered('news', 1))
+      const database = openDatabase(file)
+      database.exec('BEGIN IMMEDIATE')
+      const receiving = faultOf(take(backend, 'news'))
+      await new Promise((resolve) => setImmediate(resolve))
+
+      const closing = backend.close()
+
+      expect((await receiving).code).toBe('ERR_BACKEND_CLOSED')
+      database.exec('ROLLBACK')
+      await closing
+      expect(await takeNumbers(open(), 'news')).toEqual([1])
+      database.close()
+    })
+
+    it('rejects while the disk is full, and goes on when it has room', async () => {
+      const database = openDatabase(file)
+      const backend = open({ driver: database, capacity: 10_000 })
+      await backend.send(numbered('news', 1))
+      const [pages] = database.prepare('PRAGMA page_count').all() as { page_count: number }[]
+      database.exec(`PRAGMA max_page_count = ${pages?.page_count}`)
+      const text = 'x'.repeat(100_000)
+
+      const error = await faultOf(backend.send([{ channel: 'news', content: { text } }]))
+      database.exec('PRAGMA max_page_count = 1000000')
+      await backend.send(numbered('news', 2))
+
+      expect(error.code).toBe('ERR_BACKEND_UNAVAILABLE')
+      expect(error.message).toMatch(/disk is full/)
+      expect(error.cause).toMatchObject({ code: 'SQLITE_FULL' })
+      expect(await takeNumbers(backend, 'news')).toEqual([1, 2])
+      await backend.close()
+      database.close()
+    })
+
+    it('rejects when its directory is missing', async () => {
+      const backend = open({ file: join(directory, 'none', 'site.db') })
+
+      const error = await faultOf(backend.send(numbered('news', 1)))
+
+      expect(error.code).toBe('ERR_BACKEND_UNAVAILABLE')
+      expect(error.cause).toBeInstanceOf(Error)
+    })
+
+    it('rejects when the file is no database, and goes on when it is gone', async () => {
+      await writeFile(file, 'not a database, whatever its name says '.repeat(100))
+      const backend = open()
+
+      const error = await faultOf(backend.send(numbered('news', 1)))
+      await rm(file)
+      await backend.send(numbered('news', 2))
+
+      expect(error.code).toBe('ERR_BACKEND_UNAVAILABLE')
+      expect(error.cause).toMatchObject({ code: 'SQLITE_NOTADB' })
+      expect(await takeNumbers(backend, 'news')).toEqual([2])
+    })
+
+    it('goes on in a new file, with its inboxes, when the file was deleted', async () => {
+      const backend = open()
+      const inbox = await backend.openInbox<string>()
+      const reply = inbox.newChannel('ada')
+      for (const suffix of ['', '-wal', '-shm', '-wake']) await rm(file + suffix, { force: true })
+
+      await expect
+        .poll(async () => {
+          await backend.send(numbered(reply, 1))
+          return existsSync(file)
+        })
+        .toBe(true)
+      const other = open()
+      await other.send(numbered(reply, 2))
+
+      const deliveries = await inbox.receive({ max: 100, waitMs: 1_000 })
+      expect(deliveries.at(-1)?.content).toEqual({ number: 2 })
+    })
+  })
+
+  describe('the inbox of a crashed process', () => {
+    it('goes with its lease, and replies to it count as gone from then on', async () => {
+      const clock = new FakeClock()
+      const crashed = open({ clock: new FakeClock(clock.now()) })
+      const other = open({ clock })
+      const inbox = await crashed.openInbox<string>()
+      const reply = inbox.newChannel('ada')
+      await other.groupAdd([{ group: 'chat', channel: reply }])
+      await other.send(numbered(reply, 1))
+      await clock.advance(181_000)
+
+      await other.cleanUp()
+      const failures = await other.send(numbered(reply, 2))
+
+      expect(failures).toEqual([])
+      expect(other.counters.get('dropped.gone')).toBe(1)
+      const database = openDatabase(file)
+      expect(database.prepare('SELECT 1 FROM channelkit_message').all()).toEqual([])
+      expect(database.prepare('SELECT 1 FROM channelkit_membership').all()).toEqual([])
+      database.close()
+    })
+
+    it('stays while its process lives, however long nothing is sent', async () => {
+      const clock = new FakeClock()
+      const server = open({ clock })
+      const other = open({ clock })
+      const inbox = await server.openInbox<string>()
+      const reply = inbox.newChannel('ada')
+      await other.open()
+
+      for (let minutes = 0; minutes < 10; minutes++) {
+        await clock.advance(60_000)
+        await server.cleanUp()
+        await other.cleanUp()
+      }
+      await other.send(numbered(reply, 1))
+
+      expect(await inbox.receive({ max: 10, waitMs: 0 })).toHaveLength(1)
+    })
+  })
+})
