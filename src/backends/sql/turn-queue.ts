@@ -89,9 +89,8 @@ export class TurnQueue {
   async #run(): Promise<void> {
     while (this.#writes.length > 0 || this.#due.size > 0) {
       const writes = this.#takeWrites()
-      // What is left of the writes comes first: a claim must see what was sent before it.
-      const due = this.#writes.length === 0 ? this.#due : new Set<PendingReceive>()
-      if (due === this.#due) this.#due = new Set()
+      const due = this.#due
+      this.#due = new Set()
       await this.#runOne(writes, due)
       if (this.#writes.length > 0 || this.#due.size > 0) await nextTurn()
     }

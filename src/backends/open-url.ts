@@ -1,0 +1,29 @@
+import { resolve } from 'node:path'
+import { ChannelkitError, shown } from '../errors.ts'
+import type { ChannelBackend } from './channel-backend.ts'
+
+/**
+ * Makes the backend a URL stands for. Each is imported only when named, so that a site needs only
+ * the driver it uses.
+ *
+ * @param root - the folder a file's path starts from.
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` for an unknown protocol.
+ */
+export async function openBackendUrl(url: string, root: string): Promise<ChannelBackend> {
+  const protocol = /^[a-z+]+:/.exec(url)?.[0]
+  switch (protocol) {
+    case 'memory:': {
+      const { MemoryBackend } = await import('./memory/memory-backend.ts')
+      return new MemoryBackend()
+    }
+    case 'sqlite:': {
+      const { SqliteBackend } = await import('./sql/sqlite.ts')
+      return new SqliteBackend({ file: resolve(root, url.slice(protocol.length)) })
+    }
+    default:
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory: or sqlite:FILE`,
+      )
+  }
+}

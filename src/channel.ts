@@ -1,0 +1,89 @@
+import type { ChannelBackend } from './backends/channel-backend.ts'
+import { type ContentOf, validateContent } from './channel-types.ts'
+import type { Content } from './content.ts'
+import { currentSite, type SiteHandle } from './current-site.ts'
+import { holdSend } from './hold-sends.ts'
+import { checkChannelName } from './names.ts'
+
+/** Where a `Channel` or `Group` sends: a backend, or the name of one in the site's config. */
+export interface BackendChoice {
+  /** Default `'default'`, of the site that `setup` or the command line loaded. */
+  readonly backend?: ChannelBackend | string
+}
+
+/** A named first-in-first-out queue; each message on it goes to at most one receiver. */
+export interface Channel<C extends Content = Content> {
+  readonly name: string
+  /**
+   * Puts one message at the channel's end. It is stored when the promise resolves.
+   *
+   * @throws {ChannelkitError} `ERR_CHANNEL_FULL` at once when the channel holds its capacity;
+   *   `ERR_INVALID_CONTENT`, `ERR_CONTENT_TOO_LARGE`, `ERR_BACKEND_UNAVAILABLE`,
+   *   `ERR_NOT_CONFIGURED`
+   */
+  send(content: C, options?: SendOptions): Promise<void>
+}
+
+export interface SendOptions {
+  /** Sends now, even inside a consumer wrapped in `holdSends`. Default false. */
+  readonly immediately?: boolean
+}
+
+class NamedChannel implements Channel {
+  readonly name: string
+  readonly #choice: BackendChoice['backend']
+
+  constructor(name: string, choice: BackendChoice['backend']) {
+    this.name = name
+    this.#choice = choice
+  }
+
+  send(content: Content, options?: SendOptions): Promise<void> {
+    return holdSend(content, options, (held) => this.#send(held))
+  }
+
+  async #send(content: Content): Promise<void> {
+    const backend = chosenBackend(this.#choice)
+    const declaration = declarationOf(this.name)
+    const checked = declaration ? await validateContent(this.name, declaration, content) : content
+    const failures = await backend.send([{ channel: this.name, content: checked }])
+    if (failures[0]) throw failures[0].error
+  }
+
+  toString(): string {
+    return this.name
+  }
+
+  toJSON(): string {
+    return this.name
+  }
+}
+
+/**
+ * The channel of that name: `await Channel('chat-messages').send({ … })`.
+ *
+ * @param name - 1–200 of `A-Z a-z 0-9 . _ -`, or a reply channel's name.
+ * @throws {ChannelkitError} `ERR_INVALID_NAME`
+ */
+export function Channel<const Name extends string>(
+  name: Name,
+  choice: BackendChoice = {},
+): Channel<ContentOf<Name>> {
+  checkChannelName(name)
+  return new NamedChannel(name, choice.backend) as Channel<ContentOf<Name>>
+}
+
+/** The reply channel of a message, whose name the backend made and needs no check. */
+export function replyChannelOf(name: string, backend: ChannelBackend): Channel {
+  return new NamedChannel(name, backend)
+}
+
+/** The backend a choice means. */
+export function chosenBackend(choice: BackendChoice['backend']): ChannelBackend {
+  if (typeof choice === 'object') return choice
+  return currentSite().backend(choice)
+}
+
+function declarationOf(name: string): ReturnType<SiteHandle['declaration']> {
+  return currentSite.optional()?.declaration(name)
+}

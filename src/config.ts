@@ -1,0 +1,89 @@
+import type { ChannelBackend } from './backends/channel-backend.ts'
+import type { ChannelDeclarations } from './channel-types.ts'
+import { ChannelkitError, shown } from './errors.ts'
+import type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
+import type { Routing } from './routing.ts'
+import type { ViewApp } from './view-layer/view-app.ts'
+import type { WorkerSettings } from './worker.ts'
+
+/** What carries the messages of one named backend, and who consumes them. */
+export interface ChannelBackendConfig {
+  /**
+   * A backend, a function that makes one, or a URL: `memory:`, `sqlite:FILE`. Default
+   * `sqlite:.channelkit/channels.sqlite`.
+   */
+  readonly backend?: ChannelBackend | (() => ChannelBackend | Promise<ChannelBackend>) | string
+  /** A routing, or where it is exported: `'./routing.ts#channelRouting'`. */
+  readonly routing?: Routing | string
+}
+
+/** A site: the default export of `channels.config.ts`. */
+export interface Config {
+  /** Backends by name; interface servers use the one named `default`. */
+  readonly channelBackends?: Readonly<Record<string, ChannelBackendConfig>>
+  /**
+   * The site's web app, which answers `http.request` where the routing has no consumer for it: a
+   * fetch-style app, a Node handler `(req, res)`, a function that imports one, or a reference
+   * `'./app.ts#app'`.
+   */
+  readonly app?: ViewApp | string
+  /** The site's own channels, made by `defineChannels`. */
+  readonly channels?: ChannelDeclarations
+  /** URL prefix → folder of files served by the HTTP interface server, `{ '/static/': './public' }`. */
+  readonly staticFiles?: Readonly<Record<string, string>>
+  readonly websocket?: WebSocketSettings
+  readonly http?: HttpSettings
+  readonly worker?: WorkerSettings
+  /** `production` hides errors from clients and closes what only development needs. Default by NODE_ENV. */
+  readonly mode?: 'development' | 'production'
+}
+
+/** Checks a config and gives it its type, for `export default defineConfig({ … })`. */
+export function defineConfig(config: Config): Config {
+  checkConfig(config)
+  return config
+}
+
+const knownKeys: ReadonlySet<string> = new Set([
+  'channelBackends',
+  'app',
+  'channels',
+  'staticFiles',
+  'websocket',
+  'http',
+  'worker',
+  'mode',
+] satisfies (keyof Config)[])
+
+/**
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the key that is wrong.
+ */
+export function checkConfig(config: unknown): asserts config is Config {
+  if (typeof config !== 'object' || config === null) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `the config is ${shown(config)}; export default defineConfig({ channelBackends: { default: { … } } })`,
+    )
+  }
+  for (const key of Object.keys(config)) {
+    if (!knownKeys.has(key)) {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `the config has an unknown key ${shown(key)}; it may have ${[...knownKeys].join(', ')}`,
+      )
+    }
+  }
+  const { channelBackends, mode } = config as Config
+  if (channelBackends && !Object.hasOwn(channelBackends, 'default')) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `channelBackends has ${Object.keys(channelBackends).join(', ') || 'nothing'} and no default; name one of them default`,
+    )
+  }
+  if (mode !== undefined && mode !== 'development' && mode !== 'production') {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `mode is ${shown(mode)}; give 'development' or 'production'`,
+    )
+  }
+}

@@ -1,0 +1,60 @@
+export {
+  type BackendChoice,
+  Channel,
+  type SendOptions,
+} from './channel.ts'
+export {
+  type ChannelDeclaration,
+  type ChannelDeclarations,
+  type ContentOf,
+  content,
+  defineChannels,
+  type Register,
+  type ReplyOf,
+} from './channel-types.ts'
+export { type ChannelBackendConfig, type Config, defineConfig } from './config.ts'
+export type { Consumer, ConsumerWrapper } from './consumer.ts'
+export type { Content, ContentValue } from './content.ts'
+export {
+  ChannelkitError,
+  type ErrorCategory,
+  type ErrorCode,
+  isChannelkitError,
+} from './errors.ts'
+export { Group } from './group.ts'
+export { holdSends } from './hold-sends.ts'
+export {
+  decodeRequest,
+  decodeResponse,
+  encodeRequest,
+  encodeResponse,
+  sendResponse,
+} from './http/request-response.ts'
+export type { Logger } from './logger.ts'
+export type { Message } from './message.ts'
+export type {
+  Address,
+  BuiltInChannels,
+  Echo,
+  HeaderList,
+  HttpDisconnect,
+  HttpRequest,
+  HttpResponse,
+  HttpResponsePart,
+  ValueLists,
+  WebSocketConnect,
+  WebSocketDisconnect,
+  WebSocketKeepalive,
+  WebSocketReceive,
+  WebSocketReply,
+} from './message-formats.ts'
+export { Requeue } from './requeue.ts'
+export {
+  type ConsumerReference,
+  defineRouting,
+  type LoadedRouting,
+  type Route,
+  type Routing,
+} from './routing.ts'
+export { Site, type SiteOptions, setup } from './site.ts'
+export { echoChannel, Worker, type WorkerOptions, type WorkerSettings } from './worker.ts'

@@ -1,0 +1,137 @@
+import { ChannelkitError, shown } from '../errors.ts'
+
+/** How the WebSocket interface server treats its clients; every setting has a default. */
+export interface WebSocketSettings {
+  /** Path prefixes it serves; upgrades to others are left to other listeners. Default all. */
+  readonly paths?: readonly string[]
+  /**
+   * Origins admitted beside the server's own, like `https://example.com`; `'*'` admits every one.
+   * Default none.
+   */
+  readonly allowedOrigins?: readonly string[]
+  /** Whether clients that send no Origin (no browser does that) are admitted. Default false in production; in development those on loopback are. */
+  readonly allowMissingOrigin?: boolean
+  /**
+   * `immediately` completes the handshake at once; `consumer` waits for the reply to
+   * `websocket.connect`. Default `immediately`.
+   */
+  readonly acceptance?: 'immediately' | 'consumer'
+  /** How long a handshake may wait for its consumer, in milliseconds. Default 5,000. */
+  readonly handshakeMs?: number
+  /** Largest message from a client, in bytes; a larger one closes with 1009. Default 1,048,576. */
+  readonly maxMessageBytes?: number
+  /** Most bytes waiting for a slow reader before it is closed with 1013. Default 1,048,576. */
+  readonly maxBufferedBytes?: number
+  /** Most open sockets; further handshakes get 503. Default 10,000. */
+  readonly maxSockets?: number
+  /** Time between pings, in milliseconds. Default 20,000. */
+  readonly pingMs?: number
+  /** How long a ping may go unanswered before the socket is cut, in milliseconds. Default 20,000. */
+  readonly pongMs?: number
+  /**
+   * `auto` renews the group memberships of open sockets; with `manual` they end unless a consumer
+   * of `websocket.keepalive` adds them again. Default `auto`.
+   */
+  readonly renewal?: 'auto' | 'manual'
+  /** Sockets closed at a time while shutting down. Default 100. */
+  readonly closeBatch?: number
+  /** Time between those batches, in milliseconds. Default 50. */
+  readonly closeBatchMs?: number
+}
+
+/** How the HTTP interface server treats its clients; every setting has a default. */
+export interface HttpSettings {
+  /** Largest request body, in bytes; a larger one gets 413. Default 2,621,440 (2.5 MiB). */
+  readonly maxBodyBytes?: number
+  /** How long a request may wait for its answer's first part, in milliseconds, before 504. Default 30,000. */
+  readonly responseMs?: number
+  /** How long a request waits for a worker when none listens, in milliseconds, before 503. Default 5,000. */
+  readonly workerGapMs?: number
+  /** How long a client may take to send its headers, in milliseconds, before 408. Default 10,000. */
+  readonly headersMs?: number
+  /** How long a client may take to send its whole request, in milliseconds, before 408. Default 30,000. */
+  readonly requestMs?: number
+  /**
+   * Addresses or subnets (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and
+   * `X-Forwarded-Proto` are believed. Default none.
+   */
+  readonly trustedProxies?: readonly string[]
+}
+
+export type ResolvedWebSocketSettings = Readonly<
+  Required<Omit<WebSocketSettings, 'allowMissingOrigin'>>
+> & {
+  readonly allowMissingOrigin: boolean | undefined
+}
+export type ResolvedHttpSettings = Readonly<Required<HttpSettings>>
+
+/** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
+export function resolveWebSocketSettings(
+  settings: WebSocketSettings = {},
+): ResolvedWebSocketSettings {
+  const number = numberReader('websocket', settings)
+  return Object.freeze({
+    paths: settings.paths ?? ['/'],
+    allowedOrigins: (settings.allowedOrigins ?? []).map(checkOrigin),
+    allowMissingOrigin: settings.allowMissingOrigin,
+    acceptance: oneOf('websocket.acceptance', settings.acceptance, ['immediately', 'consumer']),
+    handshakeMs: number('handshakeMs', 5_000),
+    maxMessageBytes: number('maxMessageBytes', 1_048_576),
+    maxBufferedBytes: number('maxBufferedBytes', 1_048_576),
+    maxSockets: number('maxSockets', 10_000),
+    pingMs: number('pingMs', 20_000),
+    pongMs: number('pongMs', 20_000),
+    renewal: oneOf('websocket.renewal', settings.renewal, ['auto', 'manual']),
+    closeBatch: number('closeBatch', 100),
+    closeBatchMs: number('closeBatchMs', 50),
+  })
+}
+
+/** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
+export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSettings {
+  const number = numberReader('http', settings)
+  return Object.freeze({
+    maxBodyBytes: number('maxBodyBytes', 2_621_440),
+    responseMs: number('responseMs', 30_000),
+    workerGapMs: number('workerGapMs', 5_000),
+    headersMs: number('headersMs', 10_000),
+    requestMs: number('requestMs', 30_000),
+    trustedProxies: settings.trustedProxies ?? [],
+  })
+}
+
+function numberReader<S extends object>(section: string, settings: S) {
+  return (name: keyof S & string, fallback: number): number => {
+    const value = settings[name] ?? fallback
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 1) return value
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `${section}.${name} is ${shown(value)}; give a whole number from 1`,
+    )
+  }
+}
+
+function oneOf<const T extends string>(
+  name: string,
+  value: T | undefined,
+  choices: readonly [T, ...T[]],
+): T {
+  if (value === undefined) return choices[0]
+  if (choices.includes(value)) return value
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `${name} is ${shown(value)}; give one of ${choices.join(', ')}`,
+  )
+}
+
+function checkOrigin(origin: string): string {
+  if (origin === '*') return origin
+  const parsed = URL.canParse(origin) ? new URL(origin) : undefined
+  if (parsed && parsed.origin !== 'null' && parsed.pathname === '/' && !parsed.search) {
+    return parsed.origin
+  }
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `websocket.allowedOrigins has ${shown(origin)}; give a scheme, host and port like https://example.com`,
+  )
+}

@@ -1,0 +1,61 @@
+import type { ChannelBackend, IncomingMessage } from './backends/channel-backend.ts'
+import { type Channel, replyChannelOf } from './channel.ts'
+import type { ContentOf, ReplyOf } from './channel-types.ts'
+import type { Content } from './content.ts'
+import { ChannelkitError } from './errors.ts'
+
+/**
+ * What a consumer is handed. `Name` is the channel's name, by which the compiler knows the type of
+ * the content: `Message<'websocket.receive'>`; without it, any.
+ */
+export interface Message<Name extends string = string> {
+  /** The JSON object that was sent; a fresh one, so it may be changed. */
+  readonly content: ContentOf<Name>
+  /** The name of the channel it came on. */
+  readonly channel: string
+  /**
+   * The channel of the client that caused the message.
+   *
+   * @throws {ChannelkitError} `ERR_NO_REPLY_CHANNEL` on reading it when the message has none;
+   *   see `hasReplyChannel`.
+   */
+  readonly replyChannel: Channel<ReplyOf<Name> & Content>
+  readonly hasReplyChannel: boolean
+  /** How often a consumer has already run on it and thrown `Requeue`. */
+  readonly attempts: number
+  /** The backend that carried it. */
+  readonly backend: ChannelBackend
+}
+
+/** The message a worker makes of what a backend handed over. */
+export class ReceivedMessage implements Message {
+  readonly content: Content
+  readonly channel: string
+  readonly attempts: number
+  readonly backend: ChannelBackend
+  #replyChannel: Channel | undefined
+
+  constructor(incoming: IncomingMessage, backend: ChannelBackend) {
+    this.content = incoming.content
+    this.channel = incoming.channel
+    this.attempts = incoming.attempts
+    this.backend = backend
+  }
+
+  get hasReplyChannel(): boolean {
+    return typeof this.content.reply_channel === 'string'
+  }
+
+  get replyChannel(): Channel {
+    if (this.#replyChannel) return this.#replyChannel
+    const name = this.content.reply_channel
+    if (typeof name !== 'string') {
+      throw new ChannelkitError(
+        'ERR_NO_REPLY_CHANNEL',
+        `a message on ${this.channel} has no reply channel; send it with reply_channel in its content, or ask hasReplyChannel first`,
+      )
+    }
+    this.#replyChannel = replyChannelOf(name, this.backend)
+    return this.#replyChannel
+  }
+}

@@ -1,0 +1,140 @@
+import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Config } from './config.ts'
+import { HttpServer } from './interface-servers/http-server.ts'
+import { Hub } from './interface-servers/hub.ts'
+import { peerReader } from './interface-servers/peer.ts'
+import { resolveHttpSettings, resolveWebSocketSettings } from './interface-servers/settings.ts'
+import { StaticFiles } from './interface-servers/static-files.ts'
+import { WebSocketServer } from './interface-servers/websocket-server.ts'
+import { Site, setup } from './site.ts'
+import type { Worker } from './worker.ts'
+
+export type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
+
+/** What to attach to a server. */
+export interface AttachOptions {
+  /** Serve HTTP through channels: every request of the server is taken over. Default false. */
+  readonly http?: boolean
+  /** Serve WebSockets. Default true. */
+  readonly websocket?: boolean
+  /** Run a worker in this process too, for every backend of the config. Default false. */
+  readonly worker?: boolean
+}
+
+/** Interface servers, and perhaps workers, at work on a server. */
+export interface AttachedServers {
+  /** How many sockets are open. */
+  readonly socketCount: number
+  /** The channels the workers of this process consume. */
+  readonly channels: readonly string[]
+  /** Counts of the interface servers and workers of this process, by name. */
+  counters(): Readonly<Record<string, number>>
+  /**
+   * Answers what is under way, closes the sockets with 1012 some at a time, and stops the workers.
+   * The server itself stays the caller's to close.
+   */
+  close(): Promise<{
+    /** Consumers that did not end within the worker's grace. */
+    readonly stillRunning: readonly { readonly consumer: string; readonly channel: string }[]
+  }>
+}
+
+/**
+ * Attaches Channelkit's interface servers to a `node:http` server.
+ *
+ * @example
+ * ```ts
+ * const server = createServer(app)
+ * const channels = await attach(server, config, { worker: true })
+ * server.listen(3000)
+ * ```
+ * @param site - a config, or a site from `setup`; a config is set up as the process's site.
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG`, `ERR_CONSUMER_NOT_FOUND`,
+ *   `ERR_BACKEND_UNAVAILABLE`
+ */
+export async function attach(
+  server: Server,
+  site: Site | Config,
+  options: AttachOptions = {},
+): Promise<AttachedServers> {
+  const isOwnSite = !(site instanceof Site)
+  const loaded = site instanceof Site ? site : await setup(site)
+  const { http: servesHttp = false, websocket: servesWebSocket = true, worker = false } = options
+  const { config, logger, isProduction } = loaded
+  const backend = loaded.backend()
+  const websocketSettings = resolveWebSocketSettings(config.websocket)
+  const httpSettings = resolveHttpSettings(config.http)
+  const readPeer = peerReader(httpSettings.trustedProxies)
+  const staticFiles =
+    config.staticFiles && new StaticFiles(config.staticFiles, loaded.root, isProduction)
+
+  await backend.open()
+  const workers: Worker[] = []
+  const channels: string[] = []
+  if (worker) {
+    for (const name of loaded.backendNames) {
+      channels.push(...(await loaded.routing(name)).keys())
+      workers.push(await loaded.worker(name))
+    }
+    await Promise.all(workers.map((each) => each.start()))
+  }
+  const hub = new Hub({ backend, logger, renewal: websocketSettings.renewal })
+  await hub.start()
+
+  let onUpgrade: ((request: IncomingMessage, socket: Socket, head: Buffer) => void) | undefined
+  let websocket: WebSocketServer | undefined
+  if (servesWebSocket) {
+    const sockets = new WebSocketServer({
+      hub,
+      settings: websocketSettings,
+      readPeer,
+      isProduction,
+    })
+    websocket = sockets
+    onUpgrade = (request, socket, head) => {
+      if (sockets.serves(request)) sockets.handleUpgrade(request, socket, head)
+    }
+    server.on('upgrade', onUpgrade)
+  }
+  let http: HttpServer | undefined
+  if (servesHttp) {
+    http = new HttpServer({ hub, settings: httpSettings, readPeer, staticFiles })
+    server.on('request', http.handleRequest)
+  }
+
+  return {
+    get socketCount() {
+      return websocket?.socketCount ?? 0
+    },
+    channels,
+    counters() {
+      const total = { ...hub.counters.snapshot() }
+      for (const counters of [backend.counters, ...workers.map((each) => each.counters)]) {
+        for (const [name, count] of Object.entries(counters.snapshot())) {
+          total[name] = (total[name] ?? 0) + count
+        }
+      }
+      return total
+    },
+    async close() {
+      await Promise.all([websocket?.close(), http?.close()])
+      if (onUpgrade) server.off('upgrade', onUpgrade)
+      if (http) server.off('request', http.handleRequest)
+      await Promise.race([hub.outbox.drained(), delay(closeDrainMs)])
+      const stillRunning = (await Promise.all(workers.map((each) => each.stop()))).flat()
+      await hub.stop()
+      if (isOwnSite) await loaded.close()
+      return { stillRunning }
+    },
+  }
+}
+
+// How long the last events of closing sockets may wait for room in their channels.
+const closeDrainMs = 5_000
+
+function delay(delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, delayMs).unref()
+  })
+}

@@ -1,0 +1,179 @@
+import { mkdirSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { ChannelBackend } from './backends/channel-backend.ts'
+import { openBackendUrl } from './backends/open-url.ts'
+import type { ChannelDeclaration } from './channel-types.ts'
+import { type ChannelBackendConfig, type Config, checkConfig } from './config.ts'
+import type { Consumer } from './consumer.ts'
+import { nameConsumer } from './consumer.ts'
+import { type SiteHandle, setCurrentSite } from './current-site.ts'
+import { ChannelkitError, shown } from './errors.ts'
+import type { Logger } from './logger.ts'
+import { silentLogger } from './logger.ts'
+import {
+  defineRouting,
+  type LoadedRouting,
+  loadReference,
+  loadRouting,
+  type Routing,
+} from './routing.ts'
+import { viewConsumer } from './view-layer/view-consumer.ts'
+import { Worker } from './worker.ts'
+
+export interface SiteOptions {
+  /** The folder that references and relative files start from. Default the working directory. */
+  readonly root?: string
+  readonly logger?: Logger
+}
+
+/**
+ * A loaded config: its backends by name, and how to make workers for them. Routings are loaded when
+ * a worker needs them, so a process that only sends runs none of the site's consumers.
+ */
+export class Site implements SiteHandle {
+  readonly config: Config
+  readonly root: string
+  readonly logger: Logger
+  readonly isProduction: boolean
+  readonly #backends: ReadonlyMap<string, ChannelBackend>
+
+  private constructor(
+    config: Config,
+    options: Required<SiteOptions>,
+    backends: ReadonlyMap<string, ChannelBackend>,
+  ) {
+    this.config = config
+    this.root = options.root
+    this.logger = options.logger
+    this.isProduction = (config.mode ?? process.env.NODE_ENV) === 'production'
+    this.#backends = backends
+  }
+
+  /**
+   * Checks a config and makes its backends, without connecting them yet.
+   *
+   * @throws {ChannelkitError} `ERR_INVALID_CONFIG`; what a backend's own constructor throws is
+   *   passed on as it is.
+   */
+  static async load(config: Config, options: SiteOptions = {}): Promise<Site> {
+    checkConfig(config)
+    const root = options.root ?? process.cwd()
+    const backends = new Map<string, ChannelBackend>()
+    for (const [name, entry] of Object.entries(backendConfigs(config))) {
+      backends.set(name, await makeBackend(name, entry, root))
+    }
+    return new Site(config, { root, logger: options.logger ?? silentLogger }, backends)
+  }
+
+  get backendNames(): readonly string[] {
+    return [...this.#backends.keys()]
+  }
+
+  backend(name = 'default'): ChannelBackend {
+    const backend = this.#backends.get(name)
+    if (backend) return backend
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `there is no channel backend ${shown(name)}; the config has ${this.backendNames.join(', ')}`,
+    )
+  }
+
+  declaration(channel: string): ChannelDeclaration | undefined {
+    const { channels } = this.config
+    return channels && Object.hasOwn(channels, channel) ? channels[channel] : undefined
+  }
+
+  /**
+   * Loads the routing of a backend; on the default one, the site's app consumes `http.request`
+   * where the routing has no consumer for it.
+   *
+   * @throws {ChannelkitError} `ERR_CONSUMER_NOT_FOUND`, `ERR_INVALID_CONFIG`
+   */
+  async routing(name = 'default'): Promise<LoadedRouting> {
+    const entry = backendConfigs(this.config)[name]
+    const routing = await this.#findRouting(name, entry?.routing)
+    const loaded = new Map(await loadRouting(routing, this.root))
+    if (name === 'default' && this.config.app !== undefined && !loaded.has('http.request')) {
+      loaded.set('http.request', nameConsumer(await this.#view(this.config.app), 'view layer'))
+    }
+    return loaded
+  }
+
+  /** Makes a worker for a backend; it is still to be started. */
+  async worker(name = 'default'): Promise<Worker> {
+    return new Worker({
+      ...this.config.worker,
+      backend: this.backend(name),
+      routing: await this.routing(name),
+      declaration: (channel) => this.declaration(channel),
+      logger: this.logger,
+    })
+  }
+
+  /** Closes every backend. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#backends.values()].map((backend) => backend.close()))
+  }
+
+  async #findRouting(name: string, routing: Routing | string | undefined): Promise<Routing> {
+    if (routing === undefined) return defineRouting({})
+    const found =
+      typeof routing === 'string'
+        ? await loadReference(`the routing of channel backend ${name}`, routing, this.root)
+        : routing
+    if (typeof found === 'object' && found !== null && 'routes' in found) return found as Routing
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `the routing of channel backend ${name} is ${shown(routing)}; make it by defineRouting({ … })`,
+    )
+  }
+
+  async #view(app: NonNullable<Config['app']>): Promise<Consumer> {
+    const found = typeof app === 'string' ? await loadReference('app', app, this.root) : app
+    return viewConsumer(found, { isProduction: this.isProduction, logger: this.logger })
+  }
+}
+
+/**
+ * Loads a site and makes it the one that `Channel` and `Group` use in this process: the way in for
+ * scripts, cron jobs and other servers.
+ *
+ * @param config - a config, or the path of a config file; by default `channels.config.ts` (or
+ *   `.js`, `.mjs`) in the working directory or above it.
+ */
+export async function setup(config?: Config | string, options: SiteOptions = {}): Promise<Site> {
+  let site: Site
+  if (typeof config === 'object') {
+    site = await Site.load(config, options)
+  } else {
+    const { loadConfigFile } = await import('./config-file.ts')
+    const loaded = await loadConfigFile(config)
+    site = await Site.load(loaded.config, { root: loaded.root, ...options })
+  }
+  setCurrentSite(site)
+  return site
+}
+
+function backendConfigs(config: Config): Readonly<Record<string, ChannelBackendConfig>> {
+  return config.channelBackends ?? { default: {} }
+}
+
+async function makeBackend(
+  name: string,
+  { backend }: ChannelBackendConfig,
+  root: string,
+): Promise<ChannelBackend> {
+  const choice = backend ?? defaultBackendUrl(root)
+  if (typeof choice === 'string') return openBackendUrl(choice, root)
+  const made = typeof choice === 'function' ? await choice() : choice
+  if (typeof made === 'object' && made !== null && 'groupSend' in made) return made
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `channelBackends.${name}.backend is ${shown(made)}; give a backend, a function that makes one, or a URL like sqlite:channels.sqlite`,
+  )
+}
+
+function defaultBackendUrl(root: string): string {
+  mkdirSync(resolve(root, '.channelkit'), { recursive: true })
+  return 'sqlite:.channelkit/channels.sqlite'
+}

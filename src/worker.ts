@@ -1,0 +1,355 @@
+import { hostname } from 'node:os'
+import type { ChannelBackend, IncomingMessage } from './backends/channel-backend.ts'
+import { type ChannelDeclaration, validateContent } from './channel-types.ts'
+import { type Consumer, consumerName } from './consumer.ts'
+import { ChannelkitError, isChannelkitError, shown } from './errors.ts'
+import { Backoff } from './internal/backoff.ts'
+import { type Clock, repeat } from './internal/clock.ts'
+import { Counters } from './internal/counters.ts'
+import type { Logger } from './logger.ts'
+import { silentLogger } from './logger.ts'
+import { ReceivedMessage } from './message.ts'
+import { randomName } from './names.ts'
+import { Requeue } from './requeue.ts'
+import type { LoadedRouting } from './routing.ts'
+
+/** How a worker runs; every number has a default. */
+export interface WorkerSettings {
+  /**
+   * Most consumers that run at once, 1–10,000. A worker holds no more messages than that: one that
+   * is killed loses at most what it was running. Default 100.
+   */
+  readonly concurrency?: number
+  /** Most times one message may be thrown back by `Requeue`, 0 or more. Default 10. */
+  readonly maxRequeues?: number
+  /** How long `stop` waits for running consumers, in milliseconds. Default 30,000. */
+  readonly graceMs?: number
+}
+
+export interface WorkerOptions extends WorkerSettings {
+  readonly backend: ChannelBackend
+  readonly routing: LoadedRouting
+  /** Declarations whose schemas messages are checked against before a consumer sees them. */
+  readonly declaration?: (channel: string) => ChannelDeclaration | undefined
+  readonly logger?: Logger
+}
+
+/** The channel whose messages a worker answers with themselves, as a probe that it lives. */
+export const echoChannel = '__channels__.echo'
+
+const echo: Consumer = async (message) => {
+  await message.replyChannel.send(message.content)
+}
+
+// Long enough to survive a busy event loop, short enough that a dead worker is soon not counted on.
+const leaseMs = 30_000
+const firstRequeueMs = 100
+const longestRequeueMs = 10_000
+// A worker whose consumers feed it without end lets sockets and timers have a turn this often.
+const batchesPerTurn = 32
+
+/**
+ * Receives messages and runs their consumers, up to `concurrency` at once. Nothing a consumer does
+ * ends it. Holds no state of any client, so it may be started and stopped at will.
+ */
+export class Worker {
+  readonly id = `worker.${randomName()}`
+  /**
+   * `run`, `failed`, `requeued`, `handed-back`, and `dropped.<reason>` for `requeued-too-often`,
+   * `requeue-failed`, `expired`, `no-consumer` and `invalid`.
+   */
+  readonly counters = new Counters()
+  readonly #backend: ChannelBackend
+  readonly #routing: LoadedRouting
+  readonly #channels: readonly string[]
+  readonly #declaration: (channel: string) => ChannelDeclaration | undefined
+  readonly #logger: Logger
+  readonly #clock: Clock
+  readonly #concurrency: number
+  readonly #maxRequeues: number
+  readonly #graceMs: number
+  readonly #stopping = new AbortController()
+  readonly #parked = new Set<{ cancel: () => void; resend: () => Promise<void> }>()
+  readonly #running = new Map<object, { readonly consumer: string; readonly channel: string }>()
+  #onSlotFree: (() => void) | undefined
+  #onIdle: (() => void) | undefined
+  #loop: Promise<void> | undefined
+  #stopAnnouncing: (() => void) | undefined
+  #batchesThisTurn = 0
+
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
+  constructor(options: WorkerOptions) {
+    this.#backend = options.backend
+    this.#routing = new Map([[echoChannel, echo], ...options.routing])
+    this.#channels = Object.freeze([...this.#routing.keys()])
+    this.#declaration = options.declaration ?? (() => undefined)
+    this.#logger = options.logger ?? silentLogger
+    this.#clock = options.backend.limits.clock
+    this.#concurrency = setting('concurrency', options.concurrency ?? 100, 1, 10_000)
+    this.#maxRequeues = setting('maxRequeues', options.maxRequeues ?? 10, 0, 1_000_000)
+    this.#graceMs = setting('graceMs', options.graceMs ?? 30_000, 0, 86_400_000)
+  }
+
+  /** How many consumers run now. */
+  get runningCount(): number {
+    return this.#running.size
+  }
+
+  /** Announces the worker and begins to receive. */
+  async start(): Promise<void> {
+    if (this.#loop !== undefined) return
+    await this.#announce()
+    this.#stopAnnouncing = repeat(
+      this.#clock,
+      () => {
+        this.#announce().catch((error: unknown) => {
+          this.#logger.debug({ err: error }, 'worker could not renew its announcement')
+        })
+      },
+      leaseMs / 3,
+    )
+    this.#loop = this.#receiveLoop()
+  }
+
+  /**
+   * Takes no more messages, hands back what was taken and not begun, and waits for what runs.
+   *
+   * @returns the consumers still running after `graceMs`; empty when all ended.
+   */
+  async stop(): Promise<readonly { readonly consumer: string; readonly channel: string }[]> {
+    this.#stopping.abort()
+    this.#onSlotFree?.()
+    await this.#loop
+    this.#stopAnnouncing?.()
+    await Promise.all([...this.#parked].map((parked) => parked.resend()))
+    if (this.#running.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#clock.schedule(resolve, this.#graceMs)
+        this.#onIdle = () => {
+          cancel()
+          resolve()
+        }
+      })
+    }
+    try {
+      await this.#backend.withdraw(this.id)
+    } catch (error) {
+      this.#logger.debug({ err: error }, 'worker could not withdraw; its lease will run out')
+    }
+    return [...this.#running.values()]
+  }
+
+  #announce(): Promise<void> {
+    return this.#backend.announce(
+      {
+        id: this.id,
+        kind: 'worker',
+        host: hostname(),
+        pid: process.pid,
+        startedAt: this.#startedAt,
+        channels: this.#channels,
+      },
+      leaseMs,
+    )
+  }
+
+  readonly #startedAt = Date.now()
+
+  async #receiveLoop(): Promise<void> {
+    const { signal } = this.#stopping
+    const backoff = new Backoff(this.#clock, { firstMs: 100, longestMs: 5_000 })
+    while (!signal.aborted) {
+      const free = this.#concurrency - this.#running.size
+      if (free <= 0) {
+        await this.#slotFree()
+        continue
+      }
+      await this.#giveOthersATurn()
+      try {
+        const batch = await this.#backend.receive(this.#channels, {
+          max: free,
+          waitMs: Number.POSITIVE_INFINITY,
+          signal,
+        })
+        if (backoff.isFailing) this.#logger.info({}, 'channel backend is back')
+        backoff.succeeded()
+        if (signal.aborted) await this.#handBack(batch)
+        else for (const incoming of batch) this.#begin(incoming)
+      } catch (error) {
+        if (signal.aborted) return
+        if (isChannelkitError(error, 'ERR_BACKEND_CLOSED')) {
+          this.#logger.warn({ err: error }, 'worker ends, since its channel backend was closed')
+          return
+        }
+        if (!backoff.isFailing) {
+          this.#logger.error(
+            { err: error },
+            'channel backend is away; trying again until it is back',
+          )
+        }
+        await backoff.wait(signal)
+      }
+    }
+  }
+
+  /** Resolves when a consumer has ended, together with all others that end in the same turn. */
+  async #slotFree(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#onSlotFree = resolve
+      if (this.#stopping.signal.aborted) resolve()
+    })
+    this.#onSlotFree = undefined
+    await new Promise(setImmediate)
+  }
+
+  async #giveOthersATurn(): Promise<void> {
+    if (this.#batchesThisTurn === 0) {
+      setImmediate(() => {
+        this.#batchesThisTurn = 0
+      })
+    }
+    this.#batchesThisTurn++
+    if (this.#batchesThisTurn > batchesPerTurn) await new Promise(setImmediate)
+  }
+
+  #begin(incoming: IncomingMessage): void {
+    const consumer = this.#routing.get(incoming.channel)
+    if (!consumer) {
+      this.counters.add('dropped.no-consumer')
+      return
+    }
+    const run = { consumer: consumerName(consumer), channel: incoming.channel }
+    this.#running.set(incoming, run)
+    this.counters.add('run')
+    try {
+      const declaration = this.#declaration(incoming.channel)
+      const outcome = declaration?.schema
+        ? this.#checkAndRun(incoming, declaration, consumer)
+        : consumer(new ReceivedMessage(incoming, this.#backend))
+      if (outcome instanceof Promise || isThenable(outcome)) {
+        outcome.then(
+          () => this.#end(incoming),
+          (error: unknown) => this.#fail(incoming, run, error),
+        )
+      } else {
+        this.#end(incoming)
+      }
+    } catch (error) {
+      this.#fail(incoming, run, error)
+    }
+  }
+
+  async #checkAndRun(
+    incoming: IncomingMessage,
+    declaration: ChannelDeclaration,
+    consumer: Consumer,
+  ): Promise<void> {
+    let content: IncomingMessage['content']
+    try {
+      content = await validateContent(incoming.channel, declaration, incoming.content)
+    } catch (error) {
+      this.counters.add('dropped.invalid')
+      throw error
+    }
+    await consumer(new ReceivedMessage({ ...incoming, content }, this.#backend))
+  }
+
+  #end(incoming: IncomingMessage): void {
+    this.#running.delete(incoming)
+    this.#onSlotFree?.()
+    if (this.#running.size === 0) this.#onIdle?.()
+  }
+
+  #fail(
+    incoming: IncomingMessage,
+    run: { readonly consumer: string; readonly channel: string },
+    error: unknown,
+  ): void {
+    if (error instanceof Requeue) {
+      this.#requeue(incoming, run, error)
+    } else {
+      this.counters.add('failed')
+      this.#logger.error(
+        { err: error instanceof Error ? error : { message: shown(error) }, ...run },
+        `consumer ${run.consumer} failed on ${run.channel}`,
+      )
+    }
+    this.#end(incoming)
+  }
+
+  #requeue(
+    incoming: IncomingMessage,
+    run: { readonly consumer: string; readonly channel: string },
+    { delayMs }: Requeue,
+  ): void {
+    const attempts = incoming.attempts + 1
+    if (attempts > this.#maxRequeues) {
+      this.#dropRequeued('requeued-too-often', run, attempts)
+      return
+    }
+    const waitMs = delayMs ?? Math.min(longestRequeueMs, firstRequeueMs * 2 ** incoming.attempts)
+    if (this.#clock.now() + waitMs >= incoming.expiresAt) {
+      this.#dropRequeued('expired', run, attempts)
+      return
+    }
+    const parked = {
+      cancel: () => {},
+      resend: async (): Promise<void> => {
+        parked.cancel()
+        if (!this.#parked.delete(parked)) return
+        try {
+          const { channel, content, expiresAt } = incoming
+          const failures = await this.#backend.send([{ channel, content, expiresAt, attempts }])
+          if (failures[0]) throw failures[0].error
+          this.counters.add('requeued')
+        } catch (error) {
+          this.counters.add('dropped.requeue-failed')
+          this.#logger.error({ err: error, ...run }, `a requeued message of ${run.channel} is lost`)
+        }
+      },
+    }
+    this.#parked.add(parked)
+    // Beyond this many waiting in memory, the channel itself holds them.
+    if (this.#stopping.signal.aborted || this.#parked.size > this.#concurrency * 10) {
+      void parked.resend()
+    } else {
+      parked.cancel = this.#clock.schedule(() => void parked.resend(), waitMs)
+    }
+  }
+
+  #dropRequeued(
+    reason: string,
+    run: { readonly consumer: string; readonly channel: string },
+    attempts: number,
+  ): void {
+    this.counters.add(`dropped.${reason}`)
+    this.#logger.warn(
+      { ...run, attempts },
+      `a message of ${run.channel} is dropped: ${run.consumer} put it back ${attempts} times`,
+    )
+  }
+
+  async #handBack(batch: readonly IncomingMessage[]): Promise<void> {
+    if (batch.length === 0) return
+    try {
+      await this.#backend.handBack(batch)
+      this.counters.add('handed-back', batch.length)
+    } catch (error) {
+      // Rather run them than lose them: the worker's end waits for them.
+      this.#logger.warn({ err: error }, 'messages could not be handed back; running them')
+      for (const incoming of batch) this.#begin(incoming)
+    }
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<void> {
+  return typeof value === 'object' && value !== null && 'then' in value
+}
+
+function setting(name: string, value: number, min: number, max: number): number {
+  if (Number.isInteger(value) && value >= min && value <= max) return value
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `${name} is ${shown(value)}; give a whole number from ${min} to ${max}`,
+  )
+}
