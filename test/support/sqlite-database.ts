@@ -1,11 +1,12 @@
-import { createRequire } from 'node:module'
 import type { SqliteDatabase, SqliteStatement } from 'channelkit/sqlite'
+import { loadSqliteDriver } from '../../src/backends/sql/sqlite-driver.ts'
 
-const Database = createRequire(import.meta.url)('libsql') as new (file: string) => SqliteDatabase
-
-/** Opens a SQLite file beside the backend, to lock it, fill it or look into it. */
+/**
+ * Opens a SQLite file beside the backend, to lock it, fill it or look into it. By the same driver:
+ * two SQLite libraries in one process do not see each other's locks.
+ */
 export function openDatabase(file: string): SqliteDatabase {
-  const database = new Database(file)
+  const database = loadSqliteDriver()(file)
   database.prepare('PRAGMA busy_timeout = 1000').all()
   return database
 }

@@ -8,9 +8,8 @@
  *
  * A `stop` message closes the backend; the process then ends by itself.
  */
-import { createRequire } from 'node:module'
 import { SqliteBackend } from '../../src/backends/sql/sqlite.ts'
-import type { SqliteDatabase } from '../../src/backends/sql/sqlite-driver.ts'
+import { loadSqliteDriver } from '../../src/backends/sql/sqlite-driver.ts'
 import { isChannelkitError } from '../../src/errors.ts'
 
 const [role, file = '', ...numbers] = process.argv.slice(2)
@@ -56,8 +55,7 @@ async function write(): Promise<void> {
 }
 
 function hold(): void {
-  const Database = createRequire(import.meta.url)('libsql') as new (file: string) => SqliteDatabase
-  const database = new Database(file)
+  const database = loadSqliteDriver()(file)
   database.exec('PRAGMA busy_timeout = 1000')
   database.exec('BEGIN EXCLUSIVE')
   process.send?.({ held: true })

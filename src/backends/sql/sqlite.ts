@@ -10,7 +10,12 @@ export type { SqliteDatabase, SqliteDriverName, SqliteStatement } from './sqlite
 
 /** Options of {@link SqliteBackend}. */
 export interface SqliteBackendOptions extends BackendOptions {
-  /** Path of the database, which is created when it is missing; its directory must be there. */
+  /**
+   * Path of the database, which is created when it is missing; its directory must be there. Best a
+   * file of its own on a local disk: where this process opens the same file by another SQLite
+   * library, the two do not see each other's locks and damage it (sqlite.org/howtocorrupt.html
+   * section 2.2.1).
+   */
   readonly file: string
   /**
    * An open database of `node:sqlite`, `libsql` or `better-sqlite3` on that file, which this
