@@ -1,0 +1,39 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+
+export interface Usage {
+  readonly cpuMicros: number
+  readonly rssBytes: number
+}
+
+/** A server in a process of its own, whose CPU time and memory can be asked for. */
+export class MeasuredServer {
+  readonly port: number
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess, port: number) {
+    this.#child = child
+    this.port = port
+  }
+
+  static async start(name: string, args: readonly string[] = []): Promise<MeasuredServer> {
+    const file = fileURLToPath(new URL(`./servers/${name}.ts`, import.meta.url))
+    const child = fork(file, args, { execArgv: ['--expose-gc', '--import', 'tsx'] })
+    const [{ port }] = (await once(child, 'message')) as [{ port: number }]
+    return new MeasuredServer(child, port)
+  }
+
+  /** CPU time since the process began and resident memory, after a collection with `gc`. */
+  async usage(request: 'usage' | 'gc' = 'usage'): Promise<Usage> {
+    this.#child.send(request)
+    const [usage] = (await once(this.#child, 'message')) as [Usage]
+    return usage
+  }
+
+  async stop(): Promise<void> {
+    const gone = once(this.#child, 'exit')
+    this.#child.disconnect()
+    await gone
+  }
+}
