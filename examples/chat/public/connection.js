@@ -1,0 +1,67 @@
+const firstWaitMs = 500
+const longestWaitMs = 15_000
+
+/**
+ * A WebSocket that comes back by itself when it is lost.
+ *
+ * Each wait is longer than the one before, and of another length on every page, so that a server
+ * that starts again is not met by all of its clients at once.
+ */
+export class Connection {
+  #url
+  #onOpen
+  #onFrame
+  #onState
+  #socket
+  #failures = 0
+  #retry
+
+  /**
+   * @param options.url - function that tells where to connect, asked each time.
+   * @param options.onOpen - called when a socket is open.
+   * @param options.onFrame - called with each message, parsed.
+   * @param options.onState - called with `connecting`, `connected` or `waiting`.
+   */
+  constructor({ url, onOpen, onFrame, onState }) {
+    this.#url = url
+    this.#onOpen = onOpen
+    this.#onFrame = onFrame
+    this.#onState = onState
+    this.#connect()
+    addEventListener('online', () => this.#connectNow())
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible') this.#connectNow()
+    })
+  }
+
+  /** Sends a frame if the socket is open. */
+  send(frame) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame))
+  }
+
+  #connect() {
+    clearTimeout(this.#retry)
+    this.#onState('connecting')
+    this.#socket = new WebSocket(this.#url())
+    this.#socket.addEventListener('open', () => {
+      this.#onState('connected')
+      this.#onOpen()
+    })
+    this.#socket.addEventListener('message', ({ data }) => {
+      this.#failures = 0
+      this.#onFrame(JSON.parse(data))
+    })
+    this.#socket.addEventListener('close', () => this.#connectLater())
+  }
+
+  #connectLater() {
+    const fullMs = Math.min(longestWaitMs, firstWaitMs * 2 ** this.#failures)
+    this.#failures++
+    this.#onState('waiting')
+    this.#retry = setTimeout(() => this.#connect(), fullMs * (0.5 + Math.random() / 2))
+  }
+
+  #connectNow() {
+    if (this.#socket.readyState === WebSocket.CLOSED) this.#connect()
+  }
+}
