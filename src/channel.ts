@@ -1,7 +1,7 @@
 import type { ChannelBackend } from './backends/channel-backend.ts'
 import { type ContentOf, validateContent } from './channel-types.ts'
 import type { Content } from './content.ts'
-import { currentSite, type SiteHandle } from './current-site.ts'
+import { currentSite } from './current-site.ts'
 import { holdSend } from './hold-sends.ts'
 import { checkChannelName } from './names.ts'
 
@@ -44,8 +44,10 @@ class NamedChannel implements Channel {
 
   async #send(content: Content): Promise<void> {
     const backend = chosenBackend(this.#choice)
-    const declaration = declarationOf(this.name)
-    const checked = declaration ? await validateContent(this.name, declaration, content) : content
+    const declaration = currentSite.optional()?.declaration(this.name)
+    const checked = declaration?.schema
+      ? await validateContent(this.name, declaration, content)
+      : content
     const failures = await backend.send([{ channel: this.name, content: checked }])
     if (failures[0]) throw failures[0].error
   }
@@ -82,8 +84,4 @@ export function replyChannelOf(name: string, backend: ChannelBackend): Channel {
 export function chosenBackend(choice: BackendChoice['backend']): ChannelBackend {
   if (typeof choice === 'object') return choice
   return currentSite().backend(choice)
-}
-
-function declarationOf(name: string): ReturnType<SiteHandle['declaration']> {
-  return currentSite.optional()?.declaration(name)
 }

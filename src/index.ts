@@ -31,7 +31,7 @@ export {
   sendResponse,
 } from './http/request-response.ts'
 export type { Logger } from './logger.ts'
-export type { Message } from './message.ts'
+export type { Message, MessageOf } from './message.ts'
 export type {
   Address,
   BuiltInChannels,

@@ -8,9 +8,12 @@ import { ChannelkitError } from './errors.ts'
  * What a consumer is handed. `Name` is the channel's name, by which the compiler knows the type of
  * the content: `Message<'websocket.receive'>`; without it, any.
  */
-export interface Message<Name extends string = string> {
+export type Message<Name extends string = string> = MessageOf<ContentOf<Name>, ReplyOf<Name>>
+
+/** A message by the types of its content and of what may be answered to it. */
+export interface MessageOf<C, Reply extends Content> {
   /** The JSON object that was sent; a fresh one, so it may be changed. */
-  readonly content: ContentOf<Name>
+  readonly content: C
   /** The name of the channel it came on. */
   readonly channel: string
   /**
@@ -19,7 +22,7 @@ export interface Message<Name extends string = string> {
    * @throws {ChannelkitError} `ERR_NO_REPLY_CHANNEL` on reading it when the message has none;
    *   see `hasReplyChannel`.
    */
-  readonly replyChannel: Channel<ReplyOf<Name> & Content>
+  readonly replyChannel: Channel<Reply>
   readonly hasReplyChannel: boolean
   /** How often a consumer has already run on it and thrown `Requeue`. */
   readonly attempts: number

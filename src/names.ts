@@ -5,7 +5,7 @@ import { ChannelkitError, shown } from './errors.ts'
 export const maxNameLength = 200
 
 const workChannel = /^[A-Za-z0-9._-]{1,200}$/
-const replyChannel = /^[A-Za-z0-9._-]+![A-Za-z0-9._-]+$/
+const anyChannel = /^[A-Za-z0-9._-]+(?:![A-Za-z0-9._-]+)?$/
 const badCharacter = /[^A-Za-z0-9._-]/u
 
 /** True for the name of one client's reply channel: `inbox!local`. */
@@ -23,9 +23,8 @@ export function inboxOf(replyChannelName: string): string {
  * `A-Z a-z 0-9 . _ -`, with one `!` between two non-empty parts in a reply channel (N1).
  */
 export function channelNameFault(name: unknown): ChannelkitError | undefined {
-  if (typeof name === 'string') {
-    if (workChannel.test(name)) return undefined
-    if (name.length <= maxNameLength && replyChannel.test(name)) return undefined
+  if (typeof name === 'string' && name.length <= maxNameLength && anyChannel.test(name)) {
+    return undefined
   }
   return new ChannelkitError('ERR_INVALID_NAME', explainChannelName(name))
 }

@@ -7,6 +7,7 @@ import { peerReader } from './interface-servers/peer.ts'
 import { resolveHttpSettings, resolveWebSocketSettings } from './interface-servers/settings.ts'
 import { StaticFiles } from './interface-servers/static-files.ts'
 import { WebSocketServer } from './interface-servers/websocket-server.ts'
+import type { Clock } from './internal/clock.ts'
 import { Site, setup } from './site.ts'
 import type { Worker } from './worker.ts'
 
@@ -121,7 +122,7 @@ export async function attach(
       await Promise.all([websocket?.close(), http?.close()])
       if (onUpgrade) server.off('upgrade', onUpgrade)
       if (http) server.off('request', http.handleRequest)
-      await Promise.race([hub.outbox.drained(), delay(closeDrainMs)])
+      await Promise.race([hub.outbox.drained(), delay(backend.limits.clock, closeDrainMs)])
       const stillRunning = (await Promise.all(workers.map((each) => each.stop()))).flat()
       await hub.stop()
       if (isOwnSite) await loaded.close()
@@ -133,8 +134,8 @@ export async function attach(
 // How long the last events of closing sockets may wait for room in their channels.
 const closeDrainMs = 5_000
 
-function delay(delayMs: number): Promise<void> {
+function delay(clock: Clock, delayMs: number): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, delayMs).unref()
+    clock.schedule(resolve, delayMs)
   })
 }

@@ -60,9 +60,8 @@ export class Worker {
    */
   readonly counters = new Counters()
   readonly #backend: ChannelBackend
-  readonly #routing: LoadedRouting
+  readonly #routes: ReadonlyMap<string, WorkerRoute>
   readonly #channels: readonly string[]
-  readonly #declaration: (channel: string) => ChannelDeclaration | undefined
   readonly #logger: Logger
   readonly #clock: Clock
   readonly #concurrency: number
@@ -70,7 +69,7 @@ export class Worker {
   readonly #graceMs: number
   readonly #stopping = new AbortController()
   readonly #parked = new Set<{ cancel: () => void; resend: () => Promise<void> }>()
-  readonly #running = new Map<object, { readonly consumer: string; readonly channel: string }>()
+  readonly #running = new Set<Run>()
   #onSlotFree: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #loop: Promise<void> | undefined
@@ -80,9 +79,14 @@ export class Worker {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
   constructor(options: WorkerOptions) {
     this.#backend = options.backend
-    this.#routing = new Map([[echoChannel, echo], ...options.routing])
-    this.#channels = Object.freeze([...this.#routing.keys()])
-    this.#declaration = options.declaration ?? (() => undefined)
+    const { declaration = () => undefined } = options
+    this.#routes = new Map(
+      [[echoChannel, echo] as const, ...options.routing].map(([channel, consumer]) => {
+        const name = consumerName(consumer)
+        return [channel, { channel, consumer, name, declaration: declaration(channel) }]
+      }),
+    )
+    this.#channels = Object.freeze([...this.#routes.keys()])
     this.#logger = options.logger ?? silentLogger
     this.#clock = options.backend.limits.clock
     this.#concurrency = setting('concurrency', options.concurrency ?? 100, 1, 10_000)
@@ -93,6 +97,11 @@ export class Worker {
   /** How many consumers run now. */
   get runningCount(): number {
     return this.#running.size
+  }
+
+  /** The consumers that run now, and the channels of their messages. */
+  get running(): readonly { readonly consumer: string; readonly channel: string }[] {
+    return [...this.#running].map(({ route }) => placeOf(route))
   }
 
   /** Announces the worker and begins to receive. */
@@ -136,7 +145,7 @@ export class Worker {
     } catch (error) {
       this.#logger.debug({ err: error }, 'worker could not withdraw; its lease will run out')
     }
-    return [...this.#running.values()]
+    return this.running
   }
 
   #announce(): Promise<void> {
@@ -174,7 +183,10 @@ export class Worker {
         if (backoff.isFailing) this.#logger.info({}, 'channel backend is back')
         backoff.succeeded()
         if (signal.aborted) await this.#handBack(batch)
-        else for (const incoming of batch) this.#begin(incoming)
+        else {
+          this.counters.add('run', batch.length)
+          for (const incoming of batch) this.#begin(incoming)
+        }
       } catch (error) {
         if (signal.aborted) return
         if (isChannelkitError(error, 'ERR_BACKEND_CLOSED')) {
@@ -213,29 +225,27 @@ export class Worker {
   }
 
   #begin(incoming: IncomingMessage): void {
-    const consumer = this.#routing.get(incoming.channel)
-    if (!consumer) {
+    const route = this.#routes.get(incoming.channel)
+    if (!route) {
       this.counters.add('dropped.no-consumer')
       return
     }
-    const run = { consumer: consumerName(consumer), channel: incoming.channel }
-    this.#running.set(incoming, run)
-    this.counters.add('run')
+    const run: Run = { incoming, route }
+    this.#running.add(run)
     try {
-      const declaration = this.#declaration(incoming.channel)
-      const outcome = declaration?.schema
-        ? this.#checkAndRun(incoming, declaration, consumer)
-        : consumer(new ReceivedMessage(incoming, this.#backend))
-      if (outcome instanceof Promise || isThenable(outcome)) {
+      const outcome = route.declaration?.schema
+        ? this.#checkAndRun(incoming, route.declaration, route.consumer)
+        : route.consumer(new ReceivedMessage(incoming, this.#backend))
+      if (isThenable(outcome)) {
         outcome.then(
-          () => this.#end(incoming),
-          (error: unknown) => this.#fail(incoming, run, error),
+          () => this.#end(run),
+          (error: unknown) => this.#fail(run, error),
         )
       } else {
-        this.#end(incoming)
+        this.#end(run)
       }
     } catch (error) {
-      this.#fail(incoming, run, error)
+      this.#fail(run, error)
     }
   }
 
@@ -254,42 +264,36 @@ export class Worker {
     await consumer(new ReceivedMessage({ ...incoming, content }, this.#backend))
   }
 
-  #end(incoming: IncomingMessage): void {
-    this.#running.delete(incoming)
+  #end(run: Run): void {
+    this.#running.delete(run)
     this.#onSlotFree?.()
     if (this.#running.size === 0) this.#onIdle?.()
   }
 
-  #fail(
-    incoming: IncomingMessage,
-    run: { readonly consumer: string; readonly channel: string },
-    error: unknown,
-  ): void {
+  #fail(run: Run, error: unknown): void {
     if (error instanceof Requeue) {
-      this.#requeue(incoming, run, error)
+      this.#requeue(run, error)
     } else {
+      const place = placeOf(run.route)
       this.counters.add('failed')
       this.#logger.error(
-        { err: error instanceof Error ? error : { message: shown(error) }, ...run },
-        `consumer ${run.consumer} failed on ${run.channel}`,
+        { err: error instanceof Error ? error : { message: shown(error) }, ...place },
+        `consumer ${place.consumer} failed on ${place.channel}`,
       )
     }
-    this.#end(incoming)
+    this.#end(run)
   }
 
-  #requeue(
-    incoming: IncomingMessage,
-    run: { readonly consumer: string; readonly channel: string },
-    { delayMs }: Requeue,
-  ): void {
+  #requeue({ incoming, route }: Run, { delayMs }: Requeue): void {
+    const place = placeOf(route)
     const attempts = incoming.attempts + 1
     if (attempts > this.#maxRequeues) {
-      this.#dropRequeued('requeued-too-often', run, attempts)
+      this.#dropRequeued('requeued-too-often', place, attempts)
       return
     }
     const waitMs = delayMs ?? Math.min(longestRequeueMs, firstRequeueMs * 2 ** incoming.attempts)
     if (this.#clock.now() + waitMs >= incoming.expiresAt) {
-      this.#dropRequeued('expired', run, attempts)
+      this.#dropRequeued('expired', place, attempts)
       return
     }
     const parked = {
@@ -304,7 +308,10 @@ export class Worker {
           this.counters.add('requeued')
         } catch (error) {
           this.counters.add('dropped.requeue-failed')
-          this.#logger.error({ err: error, ...run }, `a requeued message of ${run.channel} is lost`)
+          this.#logger.error(
+            { err: error, ...place },
+            `a requeued message of ${place.channel} is lost`,
+          )
         }
       },
     }
@@ -319,13 +326,13 @@ export class Worker {
 
   #dropRequeued(
     reason: string,
-    run: { readonly consumer: string; readonly channel: string },
+    place: { readonly consumer: string; readonly channel: string },
     attempts: number,
   ): void {
     this.counters.add(`dropped.${reason}`)
     this.#logger.warn(
-      { ...run, attempts },
-      `a message of ${run.channel} is dropped: ${run.consumer} put it back ${attempts} times`,
+      { ...place, attempts },
+      `a message of ${place.channel} is dropped: ${place.consumer} put it back ${attempts} times`,
     )
   }
 
@@ -337,9 +344,31 @@ export class Worker {
     } catch (error) {
       // Rather run them than lose them: the worker's end waits for them.
       this.#logger.warn({ err: error }, 'messages could not be handed back; running them')
+      this.counters.add('run', batch.length)
       for (const incoming of batch) this.#begin(incoming)
     }
   }
+}
+
+/** A channel this worker consumes, with all it needs to run one message of it. */
+interface WorkerRoute {
+  readonly channel: string
+  readonly consumer: Consumer
+  readonly name: string
+  readonly declaration: ChannelDeclaration | undefined
+}
+
+/** One consumer at work on one message. */
+interface Run {
+  readonly incoming: IncomingMessage
+  readonly route: WorkerRoute
+}
+
+function placeOf({ name, channel }: WorkerRoute): {
+  readonly consumer: string
+  readonly channel: string
+} {
+  return { consumer: name, channel }
 }
 
 function isThenable(value: unknown): value is PromiseLike<void> {

@@ -51,6 +51,11 @@ export interface OutgoingMessage {
   readonly expiresAt?: number
   /** How often a consumer has already run on it and asked for another try. Default 0. */
   readonly attempts?: number
+  /**
+   * Promises that nobody touches `content` again, so that a backend may keep it as it is instead of
+   * copying it. Default false.
+   */
+  readonly handsOver?: boolean
 }
 
 /** A message that was not stored, by its place in the batch, and why. */

@@ -36,21 +36,25 @@ function describeUsageError(error: CommanderError): ErrorDescription {
   return { line, hint: decapitalized(hint || 'see channelkit --help'), exitCode: 2 }
 }
 
-/** A message of ours is `<what happened>; <what to do>`. */
 function describeChannelkitError(error: ChannelkitError): ErrorDescription {
   const exitCode = error.category === 'programmer' ? 2 : 1
-  const unloadable = /^(.*?)(\/[^;"]+?|[A-Za-z]:\\[^;"]+?) cannot be loaded; /s.exec(error.message)
-  if (unloadable?.[2] !== undefined && error.cause !== undefined) {
-    return { ...describeUnloadable(unloadable[2], error.cause), exitCode }
+  const file = /(?:^| )(\/[^;"]+|[A-Za-z]:\\[^;"]+) cannot be loaded; /.exec(error.message)?.[1]
+  if (file !== undefined && error.cause !== undefined) {
+    return { ...describeUnloadable(file, error.cause), exitCode }
   }
+  return { ...splitMessage(error), exitCode }
+}
+
+/** A message of ours is `<what happened>; <what to do>`. */
+function splitMessage(error: ChannelkitError): Omit<ErrorDescription, 'exitCode'> {
   const mark = error.message.lastIndexOf('; ')
-  return mark === -1
-    ? { line: oneLine(error.message), hint: `see ${error.code} in docs/errors.md`, exitCode }
-    : {
-        line: oneLine(error.message.slice(0, mark)),
-        hint: oneLine(error.message.slice(mark + 2)),
-        exitCode,
-      }
+  if (mark === -1) {
+    return { line: oneLine(error.message), hint: `look up ${error.code} in docs/errors.md` }
+  }
+  return {
+    line: oneLine(error.message.slice(0, mark)),
+    hint: oneLine(error.message.slice(mark + 2)),
+  }
 }
 
 function describeUnloadable(file: string, cause: unknown): Omit<ErrorDescription, 'exitCode'> {
@@ -62,14 +66,24 @@ function describeUnloadable(file: string, cause: unknown): Omit<ErrorDescription
       hint: 'correct the file and start again',
     }
   }
+  const missing = /^Cannot find (?<what>.+) imported from (?<importer>.+)$/.exec(
+    fault.message,
+  )?.groups
+  if (missing) {
+    return {
+      line: `${missing.importer}: imports ${missing.what}, which is not there`,
+      hint: 'check the spelling, or install the package',
+    }
+  }
   const place =
-    (fault instanceof SyntaxError ? findSyntaxError(file) : undefined) ?? placeThrown(fault) ?? file
+    (fault instanceof SyntaxError ? findSyntaxError(file) : undefined) ?? placeThrown(fault)
+  if (isChannelkitError(fault)) {
+    const { line, hint } = splitMessage(fault)
+    return { line: `${place ?? file}: ${line}`, hint }
+  }
   return {
-    line: `${place}: ${oneLine(`${fault.name}: ${fault.message}`)}`,
-    hint:
-      'code' in fault && fault.code === 'ERR_MODULE_NOT_FOUND'
-        ? 'check the path that is imported, or install the package'
-        : 'correct the file and start again; --log-level debug shows the stack',
+    line: `${place ?? file}: ${oneLine(`${fault.name}: ${fault.message}`)}`,
+    hint: 'correct the file and start again; --log-level debug shows the stack',
   }
 }
 
@@ -77,14 +91,15 @@ function describeUnloadable(file: string, cause: unknown): Omit<ErrorDescription
 function placeThrown({ stack = '' }: Error): string | undefined {
   // Node puts the place of a missing export in front of the stack.
   const inFront = /^((?:file:\/\/)?\/.+:\d+)\n/.exec(stack)?.[1]
-  const frames = stack
-    .split('\n')
-    .flatMap((line) => /^ +at .*?\(?((?:file:\/\/|\/).+?:\d+:\d+)\)?$/.exec(line)?.[1] ?? [])
+  if (inFront !== undefined) return toPath(inFront)
   const ours = dirname(dirname(fileURLToPath(import.meta.url)))
-  const own = frames
-    .map(toPath)
-    .find((frame) => !frame.includes('/node_modules/') && !frame.startsWith(ours))
-  return inFront ? toPath(inFront) : own
+  for (const [, frame = ''] of stack.matchAll(
+    /^ +at (?:.*\()?((?:file:\/\/)?\/.+?:\d+:\d+)\)?$/gm,
+  )) {
+    const place = toPath(frame)
+    if (!place.includes('/node_modules/') && !place.startsWith(ours)) return place
+  }
+  return undefined
 }
 
 function toPath(place: string): string {

@@ -5,6 +5,7 @@ import { type Site, setup } from '../site.ts'
 import type { WorkerSettings } from '../worker.ts'
 import { CliError } from './cli-error.ts'
 import { createLogger, logFormat } from './create-logger.ts'
+import { describeError } from './describe-error.ts'
 import type { CommonOptions } from './options.ts'
 
 /** A site as a command runs it. */
@@ -41,11 +42,8 @@ export async function openBackends(site: Site, names: readonly string[]): Promis
       await site.backend(name).open()
     } catch (cause) {
       if (isChannelkitError(cause) && cause.category === 'programmer') throw cause
-      const reason = cause instanceof Error ? cause.message : String(cause)
-      throw new CliError(
-        `channel backend ${name} (${describeBackend(site, name)}) cannot be opened: ${reason.split('\n')[0]}`,
-        { hint: 'check what the config says of it, and that its service runs', exitCode: 1, cause },
-      )
+      const { line, hint } = describeError(cause)
+      throw new CliError(`channel backend ${name}: ${line}`, { hint, exitCode: 1, cause })
     }
   }
 }

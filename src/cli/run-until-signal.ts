@@ -23,13 +23,14 @@ export async function runUntilSignal(
   const keepAlive = setInterval(() => {}, keepAliveMs)
   const stop = await start()
   const signal = await firstSignal()
-  logger.info({ signal }, `${signal}: stopping; once more stops at once`)
+  logger.info({}, `${signal}: stopping; once more stops at once`)
   const stillRunning = await stop()
   clearInterval(keepAlive)
   for (const run of stillRunning) {
     logger.error(run, `consumer ${run.consumer} was still running on ${run.channel}; it is cut off`)
   }
-  logger.info({ uncaughtErrors: uncaughtCount() }, 'stopped')
+  const uncaughtErrors = uncaughtCount()
+  logger.info(uncaughtErrors > 0 ? { uncaughtErrors } : {}, 'stopped')
   return stillRunning.length > 0 ? 1 : 0
 }
 

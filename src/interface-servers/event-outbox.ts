@@ -1,6 +1,6 @@
 import type { ChannelBackend, OutgoingMessage } from '../backends/channel-backend.ts'
 import type { Content } from '../content.ts'
-import { isChannelkitError } from '../errors.ts'
+import { type ChannelkitError, isChannelkitError } from '../errors.ts'
 import { Backoff } from '../internal/backoff.ts'
 import type { Counters } from '../internal/counters.ts'
 import type { Logger } from '../logger.ts'
@@ -11,6 +11,8 @@ export interface EventSource {
   holdReading(): void
   /** Called when all its events are with the backend. */
   resumeReading(): void
+  /** Called when the backend will never take one of its events, for a fault of its content. */
+  refuseEvent(error: ChannelkitError): void
 }
 
 /** A client's events that are not with the backend yet, oldest first. */
@@ -66,7 +68,7 @@ export class EventOutbox {
       this.#lines.set(source, line)
       this.#ready.push(line)
     }
-    line.events.push({ channel, content })
+    line.events.push({ channel, content, handsOver: true })
 
     if (line.events.length > maxEventsPerClient) this.#hold(line)
     this.#schedule()
@@ -89,11 +91,11 @@ export class EventOutbox {
     this.#settleIdle()
   }
 
-  /** In a microtask: all that the parser finds in one read goes along. */
+  /** At the end of this turn of the event loop: what all sockets were read for in it goes along. */
   #schedule(): void {
     if (this.#isSending || this.#isScheduled) return
     this.#isScheduled = true
-    queueMicrotask(() => {
+    setImmediate(() => {
       this.#isScheduled = false
       void this.#sendAll()
     })
@@ -104,7 +106,7 @@ export class EventOutbox {
     this.#isSending = true
     while (this.#ready.length > 0 && !this.#isClosed) {
       const { batch, spans } = this.#nextBatch()
-      this.#settle(spans, await this.#sendBatch(batch))
+      this.#settle(spans, await this.#sendBatch(batch, spans))
     }
     this.#isSending = false
     if (this.#lines.size === 0) this.#settleIdle()
@@ -134,7 +136,10 @@ export class EventOutbox {
   }
 
   /** @returns the indexes of events to be sent again, if any. */
-  async #sendBatch(batch: readonly OutgoingMessage[]): Promise<ReadonlySet<number> | undefined> {
+  async #sendBatch(
+    batch: readonly OutgoingMessage[],
+    spans: readonly Span[],
+  ): Promise<ReadonlySet<number> | undefined> {
     let again: Set<number> | undefined
     try {
       for (const { index, error } of await this.#backend.send(batch)) {
@@ -144,7 +149,7 @@ export class EventOutbox {
           this.#counters.add('held.full')
         } else {
           this.#counters.add('dropped.refused')
-          this.#logger.warn({ err: error }, `an event for ${batch[index]?.channel} is dropped`)
+          spans.findLast(({ start }) => start <= index)?.line.source.refuseEvent(error)
         }
       }
       if (!again) this.#backoff.succeeded()

@@ -10,7 +10,8 @@ import type { Reply, ReplyOwner } from './reply.ts'
  */
 export class HttpExchange implements ReplyOwner {
   readonly replyChannel: string
-  readonly startedAt = performance.now()
+  /** In milliseconds of the backend's clock. */
+  readonly startedAt: number
   readonly path: string
   readonly #hub: Hub
   readonly #response: ServerResponse
@@ -26,6 +27,7 @@ export class HttpExchange implements ReplyOwner {
     readonly onEnd: (exchange: HttpExchange) => void
   }) {
     this.#hub = options.hub
+    this.startedAt = this.#hub.backend.limits.clock.now()
     this.#response = options.response
     this.path = options.path
     this.#maxBufferedBytes = options.maxBufferedBytes

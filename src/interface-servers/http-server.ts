@@ -126,7 +126,7 @@ export class HttpServer {
   }
 
   #sweep(): void {
-    const deadline = performance.now() - this.#settings.responseMs
+    const deadline = this.#hub.backend.limits.clock.now() - this.#settings.responseMs
     for (const exchange of this.#exchanges) {
       if (exchange.startedAt > deadline) break
       if (exchange.hasBegun) continue

@@ -1,4 +1,5 @@
 import type { Content } from '../content.ts'
+import type { ChannelkitError } from '../errors.ts'
 import type { WebSocketConnect } from '../message-formats.ts'
 import type { EventSource } from './event-outbox.ts'
 import { encodeReplyFrame } from './frame.ts'
@@ -166,6 +167,12 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   resumeReading(): void {
     this.isHeld = false
     if (this.#state === 'open' || this.#state === 'closing') this.#transport.resume()
+  }
+
+  refuseEvent(error: ChannelkitError): void {
+    this.#hub.logger.warn({ err: error, path: this.path }, 'a message from a client is dropped')
+    // Only its size can be at fault: everything else about an event is made here.
+    this.close(1009, 'message too big')
   }
 
   #receive(reply: Reply): void {

@@ -142,21 +142,22 @@ export class WebSocketServer {
     this.#isClosing = true
     for (const stop of this.#stops.splice(0)) stop()
     const { closeBatch, closeBatchMs } = this.#settings
+    const { clock } = this.#hub.backend.limits
     const open = [...this.#connections]
     for (let start = 0; start < open.length; start += closeBatch) {
-      if (start > 0) await new Promise((resolve) => setTimeout(resolve, closeBatchMs))
+      if (start > 0) await new Promise<void>((resolve) => clock.schedule(resolve, closeBatchMs))
       for (const connection of open.slice(start, start + closeBatch)) {
         connection.close(1012, 'server restarts')
       }
     }
     if (this.#connections.size === 0) return
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => {
+      const cancel = clock.schedule(() => {
         for (const connection of [...this.#connections]) connection.terminate()
         resolve()
       }, closeGraceMs)
       this.#onEmpty = () => {
-        clearTimeout(timer)
+        cancel()
         resolve()
       }
     })
@@ -178,18 +179,7 @@ export class WebSocketServer {
     if (subprotocols.length > 100) {
       throw new ChannelkitError('ERR_BAD_HANDSHAKE', 'the handshake offers over 100 subprotocols')
     }
-    const transport = new WebSocketTransport({
-      socket,
-      accept: (subprotocol) => {
-        if (subprotocol !== undefined) chosenSubprotocols.set(request, subprotocol)
-        let opened: ClientSocket | undefined
-        this.#sockets.handleUpgrade(request, socket, head, (client) => {
-          opened = client
-        })
-        return opened
-      },
-      opened: (client, connection) => this.#listen(client, connection),
-    })
+    const transport = new WebSocketTransport({ server: this, request, socket, head })
     const connection = new WebSocketConnection({
       hub: this.#hub,
       transport,
@@ -207,7 +197,17 @@ export class WebSocketServer {
     transport.connect(connection)
   }
 
-  #listen(client: ClientSocket, connection: WebSocketConnection): void {
+  /** Completes a handshake; undefined when the library found it malformed and has answered so. */
+  upgrade({ request, socket, head }: Upgrade): ClientSocket | undefined {
+    let opened: ClientSocket | undefined
+    this.#sockets.handleUpgrade(request, socket, head, (client) => {
+      opened = client
+    })
+    return opened
+  }
+
+  /** Hands what a client sends to its connection. */
+  listen(client: ClientSocket, connection: WebSocketConnection): void {
     client.connection = connection
     client.on('message', onMessage)
     client.on('pong', onAlive)
@@ -224,7 +224,7 @@ export class WebSocketServer {
   }
 
   #ping(bucket: number): void {
-    const now = performance.now()
+    const now = this.#hub.backend.limits.clock.now()
     for (const client of this.#buckets[bucket] as Set<ClientSocket>) {
       if (client.readyState !== WebSocket.OPEN || client.connection?.isHeld) continue
       if (client.pingedAt === 0) {
@@ -243,28 +243,32 @@ export class WebSocketServer {
   }
 }
 
+/** A request to upgrade, with its connection. */
+interface Upgrade {
+  readonly request: IncomingMessage
+  readonly socket: Socket
+  /** What the client sent behind its request. */
+  readonly head: Buffer
+}
+
 /** What a consumer chose of the subprotocols a handshake offered. */
 const chosenSubprotocols = new WeakMap<IncomingMessage, string>()
 
 /** A connection's wire: first the bare socket of a handshake, then the library's socket. */
 class WebSocketTransport implements SocketTransport {
   readonly #socket: Socket
-  readonly #accept: (subprotocol: string | undefined) => ClientSocket | undefined
-  readonly #opened: (client: ClientSocket, connection: WebSocketConnection) => void
+  readonly #server: WebSocketServer
+  /** Let go when the handshake is done: a request is large beside an idle socket. */
+  #upgrade: Upgrade | undefined
   #client: ClientSocket | undefined
   #connection: WebSocketConnection | undefined
+  #ignoreEarlyClose: (() => void) | undefined
 
-  constructor(options: {
-    readonly socket: Socket
-    readonly accept: (subprotocol: string | undefined) => ClientSocket | undefined
-    readonly opened: (client: ClientSocket, connection: WebSocketConnection) => void
-  }) {
-    this.#socket = options.socket
-    this.#accept = options.accept
-    this.#opened = options.opened
+  constructor(upgrade: Upgrade & { readonly server: WebSocketServer }) {
+    this.#socket = upgrade.socket
+    this.#server = upgrade.server
+    this.#upgrade = upgrade
   }
-
-  readonly #onEarlyClose = (): void => this.#connection?.handleClose(1006)
 
   get bufferedBytes(): number {
     return this.#socket.writableLength
@@ -273,15 +277,25 @@ class WebSocketTransport implements SocketTransport {
   /** Says whose wire it is; the handshake may be complete already. */
   connect(connection: WebSocketConnection): void {
     this.#connection = connection
-    if (this.#client) this.#opened(this.#client, connection)
-    else this.#socket.once('close', this.#onEarlyClose)
+    if (this.#client) this.#server.listen(this.#client, connection)
+    else this.#listenForEarlyClose(connection)
+  }
+
+  #listenForEarlyClose(connection: WebSocketConnection): void {
+    const onClose = (): void => connection.handleClose(1006)
+    this.#socket.once('close', onClose)
+    this.#ignoreEarlyClose = () => this.#socket.off('close', onClose)
   }
 
   accept(subprotocol: string | undefined): boolean {
-    this.#socket.off('close', this.#onEarlyClose)
-    this.#client = this.#accept(subprotocol)
+    const upgrade = this.#upgrade
+    if (!upgrade) return false
+    this.#upgrade = undefined
+    this.#ignoreEarlyClose?.()
+    if (subprotocol !== undefined) chosenSubprotocols.set(upgrade.request, subprotocol)
+    this.#client = this.#server.upgrade(upgrade)
     if (!this.#client) return false
-    if (this.#connection) this.#opened(this.#client, this.#connection)
+    if (this.#connection) this.#server.listen(this.#client, this.#connection)
     return true
   }
 

@@ -8,3 +8,11 @@ export {
   type TestStore,
 } from './clause.ts'
 export { FakeClock } from './fake-clock.ts'
+export {
+  type ConnectOptions,
+  type LogRecord,
+  TestSite,
+  type TestSiteConfig,
+  type TestSiteOptions,
+} from './test-site.ts'
+export type { TestSocket, TestSocketEnd } from './test-socket.ts'

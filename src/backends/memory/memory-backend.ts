@@ -65,6 +65,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
         failures = collect(failures, index, error)
       }
     }
+    this.counters.add('sent', messages.length - (failures?.length ?? 0))
     return failures ?? noFailures
   }
 
@@ -258,17 +259,16 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     }
   }
 
-  #sendOne({ channel, content, expiresAt, attempts }: OutgoingMessage): void {
+  #sendOne({ channel, content, expiresAt, attempts, handsOver }: OutgoingMessage): void {
     const fault = channelNameFault(channel)
     if (fault) throw fault
-    const copy = this.#checkedCopy(content)
+    const copy = this.#checkedCopy(content, handsOver)
     const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
     if (isReplyChannel(channel)) {
       this.#storeEntry(inboxOf(channel), { kind: 'message', channel, content: copy }, expiry)
     } else {
       this.#push(channel, copy, expiry, attempts ?? 0)
     }
-    this.counters.add('sent')
     this.#cleanLater()
   }
 
@@ -328,10 +328,10 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#cleanLater()
   }
 
-  #checkedCopy(content: Content): Content {
+  #checkedCopy(content: Content, handsOver = false): Content {
     const measure = measureContent(content)
     checkEncodedSize(content, measure, this.limits.maxContentBytes)
-    return copyContent(content)
+    return handsOver ? content : copyContent(content)
   }
 
   #tellInboxes(
