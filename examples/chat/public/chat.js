@@ -98,8 +98,9 @@ function joinToPrevious(item) {
 
 function hueOf(author) {
   let hash = 0
-  for (const character of author) hash = (hash * 31 + character.codePointAt(0)) % 360
-  return hash
+  for (const character of author) hash = (hash * 31 + character.codePointAt(0)) % 100_003
+  // Steps of the golden angle keep the hues of like names apart.
+  return (hash * 137.508) % 360
 }
 
 function formatTime(date) {

@@ -1,0 +1,82 @@
+/**
+ * Makes sure that what the tests start is installed. `npm test` runs this first, by plain node, and
+ * it is quick when nothing is missing. As root on Debian it installs what is; elsewhere it says
+ * what to install and ends the run, since a test that is skipped in silence is no test.
+ */
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+/**
+ * Each is there when its variable is set, or when its command is found in one of the folders.
+ *
+ * @type {readonly {
+ *   readonly name: string
+ *   readonly variable: string
+ *   readonly meaning: string
+ *   readonly command: string
+ *   readonly packages: readonly string[]
+ * }[]}
+ */
+const services = [
+  {
+    name: 'Chromium',
+    variable: 'CHROMIUM_PATH',
+    meaning: 'path of a Chromium or Chrome',
+    command: 'chromium',
+    packages: ['chromium'],
+  },
+  {
+    name: 'Redis',
+    variable: 'REDIS_URL',
+    meaning: 'URL of a Redis or Valkey whose data the tests may delete',
+    command: 'redis-server',
+    packages: ['redis-server'],
+  },
+]
+
+const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
+
+function hasCommand(command) {
+  return folders.some((folder) => {
+    try {
+      accessSync(join(folder, command), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+function findMissing() {
+  return services.filter(
+    ({ variable, command }) => process.env[variable] === undefined && !hasCommand(command),
+  )
+}
+
+function install(packages) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
+    const { status } = spawnSync('apt-get', ['-qq', ...args], {
+      env,
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
+    if (status !== 0) return
+  }
+}
+
+let missing = findMissing()
+if (missing.length > 0 && process.getuid?.() === 0 && hasCommand('apt-get')) {
+  const packages = missing.flatMap((service) => service.packages)
+  process.stdout.write(`Installing for the tests: ${packages.join(' ')}\n`)
+  install(packages)
+  missing = findMissing()
+}
+if (missing.length > 0) {
+  const lines = missing.map(
+    ({ name, packages, variable, meaning }) =>
+      `  ${name}: install the package ${packages.join(' ')}, or set ${variable} to the ${meaning}`,
+  )
+  process.stderr.write(`The tests need what is not installed here:\n${lines.join('\n')}\n`)
+  process.exitCode = 1
+}
