@@ -36,6 +36,11 @@ export interface TestSiteOptions {
   /** Is told what the site logs, besides `log`. */
   readonly logger?: Logger
   /**
+   * Whether workers run. Without them everything clients do waits on its channel, for `receive` to
+   * take. Default true.
+   */
+  readonly workers?: boolean
+  /**
    * How much real time consumers may take before a wait for them fails, in milliseconds. Default
    * 2,000.
    */
@@ -80,7 +85,7 @@ const eagerTurns = 500
  * expect(await ben.next()).toBe('hello')
  * ```
  */
-export class TestSite implements TestSocketSite {
+export class TestSite {
   readonly clock: FakeClock
   readonly #site: Site
   readonly #server: Server
@@ -92,6 +97,13 @@ export class TestSite implements TestSocketSite {
   readonly #previous: SiteHandle | undefined
   readonly #wires = new Set<Wire>()
   readonly #sockets = new Set<TestSocket>()
+  readonly #forSockets: TestSocketSite = {
+    settle: (isDone) => this.#settle(isDone),
+    failure: (message) => this.#failure(message),
+    noteArrival: () => {
+      this.#arrivals++
+    },
+  }
   #arrivals = 0
   #clientPort = 49_152
   #closing: Promise<void> | undefined
@@ -141,7 +153,8 @@ export class TestSite implements TestSocketSite {
     const previous = currentSite.optional()
     setCurrentSite(site)
     try {
-      const workers = await Promise.all(site.backendNames.map((name) => site.worker(name)))
+      const names = options.workers === false ? [] : site.backendNames
+      const workers = await Promise.all(names.map((name) => site.worker(name)))
       await Promise.all(workers.map((worker) => worker.start()))
       const server = createServer()
       const servers = await attach(server, site, { http: true })
@@ -207,9 +220,9 @@ export class TestSite implements TestSocketSite {
         perMessageDeflate: false,
       },
     )
-    const socket = new TestSocket(this, client, url.pathname + url.search)
+    const socket = new TestSocket(this.#forSockets, client, url.pathname + url.search)
     this.#sockets.add(socket)
-    await this.settle()
+    await this.#settle()
     return socket
   }
 
@@ -232,7 +245,7 @@ export class TestSite implements TestSocketSite {
     const wire = this.#newWire(init.client, url.protocol === 'https:')
     const exchange = exchangeOver(wire, request, url)
     const answer = exchange.then((response) => {
-      this.noteArrival()
+      this.#arrivals++
       return response
     })
     const stalled = this.#stalls(answer, `${request.method} ${url.pathname}`)
@@ -260,10 +273,10 @@ export class TestSite implements TestSocketSite {
     options: { readonly backend?: string } = {},
   ): Promise<readonly Message<Name>[]> {
     const backend = this.#site.backend(options.backend)
-    if ((await this.#site.routing(options.backend)).has(name)) {
-      throw this.failure(`channel ${name} has a consumer, which takes its messages`)
+    if (this.#workers.length > 0 && (await this.#site.routing(options.backend)).has(name)) {
+      throw this.#failure(`channel ${name} has a consumer, which takes its messages`)
     }
-    await this.settle()
+    await this.#settle()
     const incoming = await backend.receive([name], { max: 10_000, waitMs: 0 })
     return incoming.map((each) => new ReceivedMessage(each, backend) as Message<string>) as never
   }
@@ -274,7 +287,7 @@ export class TestSite implements TestSocketSite {
    * @throws when consumers still run after `patienceMs`, naming them.
    */
   async drain(): Promise<void> {
-    if (!(await this.settle())) throw this.failure(`the site is still busy`)
+    if (!(await this.#settle())) throw this.#failure('the site is still busy')
   }
 
   /** Lets everything run, moves time on by `ms`, and lets run what that set going. */
@@ -291,13 +304,13 @@ export class TestSite implements TestSocketSite {
    * @throws when there is none.
    */
   async expectError(text: string | RegExp = ''): Promise<Error> {
-    await this.settle()
+    await this.#settle()
     const index = this.#errors.findIndex(({ message }) =>
       typeof text === 'string' ? message.includes(text) : text.test(message),
     )
     const [error] = index === -1 ? [] : this.#errors.splice(index, 1)
     if (error) return error
-    throw this.failure(text === '' ? 'no error came' : `no error came with ${String(text)}`)
+    throw this.#failure(text === '' ? 'no error came' : `no error came with ${String(text)}`)
   }
 
   /**
@@ -315,7 +328,12 @@ export class TestSite implements TestSocketSite {
     await this.close()
   }
 
-  async settle(isDone: () => boolean = () => false): Promise<boolean> {
+  /**
+   * Turns the event loop until `isDone`, or until no consumer runs and nothing moves.
+   *
+   * @returns false when it was still busy after `patienceMs`.
+   */
+  async #settle(isDone: () => boolean = () => false): Promise<boolean> {
     const deadline = performance.now() + this.#patienceMs
     let before = Number.NaN
     let still = 0
@@ -330,11 +348,8 @@ export class TestSite implements TestSocketSite {
     return true
   }
 
-  noteArrival(): void {
-    this.#arrivals++
-  }
-
-  failure(message: string): Error {
+  /** An error that says what did not happen, and what the site is doing instead. */
+  #failure(message: string): Error {
     const running = this.#workers.flatMap((worker) => worker.running)
     const state =
       running.length > 0
@@ -354,7 +369,7 @@ export class TestSite implements TestSocketSite {
           .map((socket) => socket.close(1001)),
       )
       for (const { client } of this.#wires) client.destroy()
-      await this.settle()
+      await this.#settle()
       await this.#letTimePass(this.#servers.close())
       this.#server.close()
       const stopped = await this.#letTimePass(
@@ -367,7 +382,7 @@ export class TestSite implements TestSocketSite {
     }
     const [error] = this.#errors
     if (error) throw error
-    if (stillRunning.length > 0) throw this.failure('the site is closed while busy')
+    if (stillRunning.length > 0) throw this.#failure('the site is closed while busy')
   }
 
   /** Moves the clock on until `work` is done, whose waits nothing else would end. */
@@ -418,8 +433,8 @@ export class TestSite implements TestSocketSite {
       seen = this.#activity()
       await new Promise<void>((resolve) => systemClock.schedule(resolve, this.#patienceMs))
     } while (!isDone && this.#activity() !== seen)
-    if (isDone || this.#closing) return new Promise<never>(() => {})
-    throw this.failure(`no answer came to ${what}`)
+    if (isDone || this.#closing !== undefined) return new Promise<never>(() => {})
+    throw this.#failure(`no answer came to ${what}`)
   }
 
   #newWire(client: Address = ['127.0.0.1', this.#clientPort++], isSecure: boolean): Wire {
