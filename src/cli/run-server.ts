@@ -20,7 +20,11 @@ export async function runServer(options: RunServerOptions): Promise<number> {
   return runUntilSignal(logger, async () => {
     const server = createServer()
     const attached = await attach(server, site, { http: true, worker: options.worker })
-    const url = await listen(server, options)
+    const url = await listen(server, options).catch(async (error: unknown) => {
+      // What the worker has taken meanwhile is not to be lost.
+      await attached.close()
+      throw error
+    })
     announceStart(loaded, 'runserver', {
       listening: url,
       backend: describeBackend(site, 'default'),

@@ -21,8 +21,10 @@ export async function runUntilSignal(
 ): Promise<0 | 1> {
   const uncaughtCount = surviveUncaughtErrors(logger)
   const keepAlive = setInterval(() => {}, keepAliveMs)
+  // Listened for from here on: one that comes while starting ends the process once it has started.
+  const signalled = firstSignal()
   const stop = await start()
-  const signal = await firstSignal()
+  const signal = await signalled
   logger.info({}, `${signal}: stopping; once more stops at once`)
   const stillRunning = await stop()
   clearInterval(keepAlive)

@@ -1,0 +1,108 @@
+import { execFile } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import packageJson from '../../package.json' with { type: 'json' }
+import { repository, withoutTestRunner } from '../support/cli.ts'
+
+const execute = promisify(execFile)
+const env = withoutTestRunner(process.env)
+
+/** Every name that is there at run time; a change of the public interface changes this list. */
+const publicNames: Readonly<Record<string, readonly string[]>> = {
+  '.': [
+    'Channel',
+    'ChannelkitError',
+    'Group',
+    'Requeue',
+    'Site',
+    'Worker',
+    'content',
+    'decodeRequest',
+    'decodeResponse',
+    'defineChannels',
+    'defineConfig',
+    'defineRouting',
+    'echoChannel',
+    'encodeRequest',
+    'encodeResponse',
+    'holdSends',
+    'isChannelkitError',
+    'sendResponse',
+    'setup',
+  ],
+  './memory': ['MemoryBackend', 'MemoryStore'],
+  './sqlite': ['SqliteBackend'],
+  './backend': ['ReplyInbox', 'decodeContent', 'encodeContent', 'resolveLimits'],
+  './server': ['attach'],
+  './testing': [
+    'FakeClock',
+    'TestSite',
+    'channelBackendClauses',
+    'describeChannelBackend',
+    'runClause',
+  ],
+}
+
+describe('the packed package', () => {
+  let folder: string
+  let installed: string
+
+  // Its dependencies are links to those installed here, so that no registry is asked.
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'channelkit-package-'))
+    const pack = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder]
+    const { stdout } = await execute('npm', pack, { cwd: repository, env })
+    const [{ filename }] = JSON.parse(stdout) as [{ filename: string }]
+    await execute('tar', ['-xzf', filename], { cwd: folder })
+    installed = join(folder, 'node_modules/channelkit')
+    const { dependencies, optionalDependencies } = packageJson
+    for (const name of Object.keys({ ...dependencies, ...optionalDependencies })) {
+      const link = join(folder, 'node_modules', name)
+      await mkdir(dirname(link), { recursive: true })
+      await symlink(join(repository, 'node_modules', name), link)
+    }
+    await execute('mv', ['package', installed], { cwd: folder })
+  })
+
+  afterAll(async () => {
+    await rm(folder, { recursive: true })
+  })
+
+  it('has an entry in the list for every subpath', () => {
+    const subpaths = Object.keys(packageJson.exports).filter((path) => path !== './package.json')
+
+    expect(Object.keys(publicNames)).toEqual(subpaths)
+  })
+
+  it.each(Object.entries(publicNames))('exports the names of %s', async (subpath, names) => {
+    const specifier = subpath.replace(/^\./, 'channelkit')
+    const script = `import * as all from '${specifier}'; console.log(JSON.stringify(Object.keys(all)))`
+
+    const { stdout } = await execute(process.execPath, ['--input-type=module', '-e', script], {
+      cwd: folder,
+      env,
+    })
+
+    expect(JSON.parse(stdout)).toEqual(names)
+  })
+
+  it('runs its command line', async () => {
+    const bin = join(installed, packageJson.bin.channelkit)
+
+    const { stdout } = await execute(process.execPath, [bin, '--version'], { cwd: folder, env })
+
+    expect(stdout).toBe(`${packageJson.version}\n`)
+  })
+
+  it('holds the build, the pages for readers, and nothing else', async () => {
+    const entries = await readdir(installed)
+
+    expect(packageJson.files).toEqual(
+      expect.arrayContaining(entries.filter((entry) => entry !== 'package.json')),
+    )
+    expect(entries).toContain('dist')
+  })
+})
