@@ -30,7 +30,10 @@ export default defineConfig({
       project('unit', 10_000),
       project('contract', 20_000),
       // Real processes, browsers and servers on two cores: one file at a time.
-      { ...project('system', 90_000), test: { ...project('system', 90_000).test, fileParallelism: false } },
+      {
+        ...project('system', 90_000),
+        test: { ...project('system', 90_000).test, fileParallelism: false },
+      },
     ],
   },
 })
