@@ -74,6 +74,7 @@ export function checkConfig(config: unknown): asserts config is Config {
     }
   }
   const { channelBackends, mode } = config as Config
+  checkBackends(channelBackends)
   if (channelBackends && !Object.hasOwn(channelBackends, 'default')) {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
@@ -86,4 +87,38 @@ export function checkConfig(config: unknown): asserts config is Config {
       `mode is ${shown(mode)}; give 'development' or 'production'`,
     )
   }
+}
+
+const knownBackendKeys: ReadonlySet<string> = new Set([
+  'backend',
+  'routing',
+] satisfies (keyof ChannelBackendConfig)[])
+
+function checkBackends(backends: unknown): void {
+  if (backends === undefined) return
+  if (!isTable(backends)) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `channelBackends is ${shown(backends)}; give { default: { backend, routing } }`,
+    )
+  }
+  for (const [name, entry] of Object.entries(backends)) {
+    if (!isTable(entry)) {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `channelBackends.${name} is ${shown(entry)}; give { backend, routing }`,
+      )
+    }
+    const unknown = Object.keys(entry).find((key) => !knownBackendKeys.has(key))
+    if (unknown !== undefined) {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `channelBackends.${name} has an unknown key ${shown(unknown)}; it may have ${[...knownBackendKeys].join(', ')}`,
+      )
+    }
+  }
+}
+
+function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

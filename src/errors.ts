@@ -65,6 +65,15 @@ export function isChannelkitError(error: unknown, code?: ErrorCode): error is Ch
 
 /** Shows `value` inside an error message: quoted, control characters escaped, at most 80 long. */
 export function shown(value: unknown): string {
-  const text = typeof value === 'string' ? JSON.stringify(value) : String(value)
+  const text = typeof value === 'string' ? JSON.stringify(value) : printed(value)
   return text.length <= 80 ? text : `${text.slice(0, 77)}...`
+}
+
+/** `String(value)`, which an object without a working `toString` makes throw. */
+function printed(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return Object.prototype.toString.call(value)
+  }
 }

@@ -47,7 +47,7 @@ export type HttpRequest = RequestHead & {
 
 /** What answers an `http.request`: the first message on its reply channel. */
 export type HttpResponse = {
-  /** 100–599, or 200 when left out. */
+  /** 200–599; 200 when left out. */
   readonly status?: number
   readonly headers?: HeaderList
   /** Sets the `content-type` header unless `headers` has one. */

@@ -19,7 +19,7 @@ export function responseHeaders({ headers = [], content_type }: HttpResponse): [
 /**
  * Checks what is about to leave as the head of an answer.
  *
- * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 100–599 or a header that
+ * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 200–599 or a header that
  *   would not stay one header.
  */
 export function checkResponseHead(content: HttpResponse): void {

@@ -57,7 +57,7 @@ function parseOrigin(origin: string): URL | undefined {
   if (!/^https?:\/\/[\x21-\x7e]+$/i.test(origin) || !URL.canParse(origin)) return undefined
   const parsed = new URL(origin)
   // Anything beyond scheme, host and port would have been dropped by the parser.
-  const isBare = parsed.pathname === '/' && !origin.endsWith('/') && !/[?#@]/.test(origin)
+  const isBare = parsed.pathname === '/' && !origin.endsWith('/') && !/[?#@\\]/.test(origin)
   return isBare ? parsed : undefined
 }
 

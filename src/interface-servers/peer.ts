@@ -28,17 +28,33 @@ export function peerReader(trustedProxies: readonly string[]): PeerReader {
   return (request) => {
     const direct = directPeer(request)
     if (!isTrusted(direct.client[0])) return direct
-    const forwarded = (header(request, 'x-forwarded-for') ?? '')
-      .split(',')
-      .map((part) => part.trim())
-      .filter((part) => isIP(part) !== 0)
-    const host = forwarded.findLast((part) => !isTrusted(part)) ?? forwarded[0]
+    const host = forwardedHost(header(request, 'x-forwarded-for') ?? '', isTrusted)
     const scheme = header(request, 'x-forwarded-proto')?.split(',').at(-1)?.trim().toLowerCase()
     return {
       client: host === undefined ? direct.client : [host, 0],
       isSecure: scheme === undefined ? direct.isSecure : scheme === 'https' || scheme === 'wss',
     }
   }
+}
+
+/**
+ * The last address of the list that is not a trusted proxy's: what stands before it anyone may have
+ * written. Nothing before an entry that is no address is believed either.
+ */
+function forwardedHost(list: string, isTrusted: (host: string) => boolean): string | undefined {
+  let host: string | undefined
+  for (const part of list.split(',').reverse()) {
+    const address = plainAddress(withoutPort(part.trim()))
+    if (isIP(address) === 0) break
+    host = address
+    if (!isTrusted(address)) break
+  }
+  return host
+}
+
+/** Some proxies write `192.0.2.1:4711` or `[2001:db8::1]:4711`. */
+function withoutPort(entry: string): string {
+  return /^\[(.*)\](?::\d+)?$/.exec(entry)?.[1] ?? /^([\d.]+):\d+$/.exec(entry)?.[1] ?? entry
 }
 
 function directPeer({ socket }: IncomingMessage): Peer {

@@ -70,9 +70,11 @@ export function resolveWebSocketSettings(
   settings: WebSocketSettings = {},
 ): ResolvedWebSocketSettings {
   const number = numberReader('websocket', settings)
-  return Object.freeze({
-    paths: settings.paths ?? ['/'],
-    allowedOrigins: (settings.allowedOrigins ?? []).map(checkOrigin),
+  const resolved = Object.freeze({
+    paths: list('websocket.paths', settings.paths ?? ['/']),
+    allowedOrigins: list('websocket.allowedOrigins', settings.allowedOrigins ?? []).map(
+      checkOrigin,
+    ),
     allowMissingOrigin: settings.allowMissingOrigin,
     acceptance: oneOf('websocket.acceptance', settings.acceptance, ['immediately', 'consumer']),
     handshakeMs: number('handshakeMs', 5_000),
@@ -85,19 +87,42 @@ export function resolveWebSocketSettings(
     closeBatch: number('closeBatch', 100),
     closeBatchMs: number('closeBatchMs', 50),
   })
+  checkKeys('websocket', settings, resolved)
+  return resolved
 }
 
 /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
 export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSettings {
   const number = numberReader('http', settings)
-  return Object.freeze({
+  const resolved = Object.freeze({
     maxBodyBytes: number('maxBodyBytes', 2_621_440),
     responseMs: number('responseMs', 30_000),
     workerGapMs: number('workerGapMs', 5_000),
     headersMs: number('headersMs', 10_000),
     requestMs: number('requestMs', 30_000),
-    trustedProxies: settings.trustedProxies ?? [],
+    trustedProxies: list('http.trustedProxies', settings.trustedProxies ?? []),
   })
+  checkKeys('http', settings, resolved)
+  return resolved
+}
+
+/** A misspelt setting must not leave the default in force unnoticed. */
+function checkKeys(section: string, settings: object, resolved: object): void {
+  for (const key of Object.keys(settings)) {
+    if (Object.hasOwn(resolved, key)) continue
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `${section} has an unknown setting ${shown(key)}; it may have ${Object.keys(resolved).join(', ')}`,
+    )
+  }
+}
+
+function list(name: string, value: unknown): readonly string[] {
+  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `${name} is ${shown(value)}; give a list of strings`,
+  )
 }
 
 function numberReader<S extends object>(section: string, settings: S) {
