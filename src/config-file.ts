@@ -49,7 +49,7 @@ export async function loadConfigFile(path?: string): Promise<LoadedConfig> {
   if (config === undefined) {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
-      `config file ${file} exports ${Object.keys(exports).join(', ') || 'nothing'}; export default defineConfig({ … })`,
+      `config file ${file} exports ${Object.keys(exports).sort().join(', ') || 'nothing'}; export default defineConfig({ … })`,
     )
   }
   checkConfig(config)

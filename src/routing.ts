@@ -114,7 +114,9 @@ export async function loadReference(
     )
   }
   if (Object.hasOwn(exports, name)) return exports[name]
-  const offered = Object.keys(exports).filter((key) => key !== 'module.exports')
+  const offered = Object.keys(exports)
+    .filter((key) => key !== 'module.exports')
+    .sort()
   throw new ChannelkitError(
     'ERR_CONSUMER_NOT_FOUND',
     `${what} points to ${shown(reference)}, and ${file} has no export ${shown(name)}; it exports ${offered.join(', ') || 'nothing'}`,
