@@ -2,7 +2,7 @@ import type { ChannelBackend } from './backends/channel-backend.ts'
 import { type ContentOf, validateContent } from './channel-types.ts'
 import type { Content } from './content.ts'
 import { currentSite } from './current-site.ts'
-import { holdSend } from './hold-sends.ts'
+import { holdSend, isHolding } from './hold-sends.ts'
 import { checkChannelName } from './names.ts'
 
 /** Where a `Channel` or `Group` sends: a backend, or the name of one in the site's config. */
@@ -39,7 +39,8 @@ class NamedChannel implements Channel {
   }
 
   send(content: Content, options?: SendOptions): Promise<void> {
-    return holdSend(content, options, (held) => this.#send(held))
+    if (isHolding(options)) return holdSend(content, (held) => this.#send(held))
+    return this.#send(content)
   }
 
   async #send(content: Content): Promise<void> {
@@ -49,7 +50,7 @@ class NamedChannel implements Channel {
       ? await validateContent(this.name, declaration, content)
       : content
     const failures = await backend.send([{ channel: this.name, content: checked }])
-    if (failures[0]) throw failures[0].error
+    if (failures.length > 0) throw failures[0]?.error
   }
 
   toString(): string {

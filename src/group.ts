@@ -1,6 +1,6 @@
 import { type BackendChoice, type Channel, chosenBackend, type SendOptions } from './channel.ts'
 import type { Content } from './content.ts'
-import { holdSend } from './hold-sends.ts'
+import { holdSend, isHolding } from './hold-sends.ts'
 import { checkChannelName, checkGroupName } from './names.ts'
 
 /** A set of channels; each membership ends after the group expiry unless it is renewed. */
@@ -44,7 +44,8 @@ class NamedGroup implements Group {
   }
 
   send(content: Content, options?: SendOptions): Promise<void> {
-    return holdSend(content, options, (held) => this.#send(held))
+    if (isHolding(options)) return holdSend(content, (held) => this.#send(held))
+    return this.#send(content)
   }
 
   async #send(content: Content): Promise<void> {

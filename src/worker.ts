@@ -73,6 +73,8 @@ export class Worker {
   #onSlotFree: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #loop: Promise<void> | undefined
+  #starting: Promise<void> | undefined
+  #stopped: Promise<readonly RunningConsumer[]> | undefined
   #stopAnnouncing: (() => void) | undefined
   #batchesThisTurn = 0
 
@@ -100,14 +102,26 @@ export class Worker {
   }
 
   /** The consumers that run now, and the channels of their messages. */
-  get running(): readonly { readonly consumer: string; readonly channel: string }[] {
+  get running(): readonly RunningConsumer[] {
     return [...this.#running].map(({ route }) => placeOf(route))
   }
 
-  /** Announces the worker and begins to receive. */
-  async start(): Promise<void> {
-    if (this.#loop !== undefined) return
+  /**
+   * Announces the worker and begins to receive. May be called again when it has failed.
+   *
+   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE`, `ERR_BACKEND_CLOSED`
+   */
+  start(): Promise<void> {
+    this.#starting ??= this.#start().catch((error: unknown) => {
+      this.#starting = undefined
+      throw error
+    })
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
     await this.#announce()
+    if (this.#stopping.signal.aborted) return
     this.#stopAnnouncing = repeat(
       this.#clock,
       () => {
@@ -125,9 +139,15 @@ export class Worker {
    *
    * @returns the consumers still running after `graceMs`; empty when all ended.
    */
-  async stop(): Promise<readonly { readonly consumer: string; readonly channel: string }[]> {
+  stop(): Promise<readonly RunningConsumer[]> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<readonly RunningConsumer[]> {
     this.#stopping.abort()
     this.#onSlotFree?.()
+    await this.#starting?.catch(() => {})
     await this.#loop
     this.#stopAnnouncing?.()
     await Promise.all([...this.#parked].map((parked) => parked.resend()))
@@ -230,22 +250,29 @@ export class Worker {
       this.counters.add('dropped.no-consumer')
       return
     }
-    const run: Run = { incoming, route }
+    void this.#run({ incoming, route })
+  }
+
+  async #run(run: Run): Promise<void> {
+    const { incoming, route } = run
     this.#running.add(run)
     try {
-      const outcome = route.declaration?.schema
-        ? this.#checkAndRun(incoming, route.declaration, route.consumer)
-        : route.consumer(new ReceivedMessage(incoming, this.#backend))
-      if (isThenable(outcome)) {
-        outcome.then(
-          () => this.#end(run),
-          (error: unknown) => this.#fail(run, error),
-        )
+      if (route.declaration?.schema) {
+        await this.#checkAndRun(incoming, route.declaration, route.consumer)
       } else {
-        this.#end(run)
+        await route.consumer(new ReceivedMessage(incoming, this.#backend))
       }
     } catch (error) {
-      this.#fail(run, error)
+      try {
+        this.#fail(run, error)
+      } catch (fault) {
+        // What it threw cannot even be looked at: a proxy, a getter that throws.
+        this.#logger.error({ err: fault, ...placeOf(route) }, 'a failure could not be described')
+      }
+    } finally {
+      this.#running.delete(run)
+      this.#onSlotFree?.()
+      if (this.#running.size === 0) this.#onIdle?.()
     }
   }
 
@@ -264,12 +291,6 @@ export class Worker {
     await consumer(new ReceivedMessage({ ...incoming, content }, this.#backend))
   }
 
-  #end(run: Run): void {
-    this.#running.delete(run)
-    this.#onSlotFree?.()
-    if (this.#running.size === 0) this.#onIdle?.()
-  }
-
   #fail(run: Run, error: unknown): void {
     if (error instanceof Requeue) {
       this.#requeue(run, error)
@@ -281,7 +302,6 @@ export class Worker {
         `consumer ${place.consumer} failed on ${place.channel}`,
       )
     }
-    this.#end(run)
   }
 
   #requeue({ incoming, route }: Run, { delayMs }: Requeue): void {
@@ -324,11 +344,7 @@ export class Worker {
     }
   }
 
-  #dropRequeued(
-    reason: string,
-    place: { readonly consumer: string; readonly channel: string },
-    attempts: number,
-  ): void {
+  #dropRequeued(reason: string, place: RunningConsumer, attempts: number): void {
     this.counters.add(`dropped.${reason}`)
     this.#logger.warn(
       { ...place, attempts },
@@ -364,15 +380,14 @@ interface Run {
   readonly route: WorkerRoute
 }
 
-function placeOf({ name, channel }: WorkerRoute): {
+/** A consumer at work, and the channel of its message. */
+export interface RunningConsumer {
   readonly consumer: string
   readonly channel: string
-} {
-  return { consumer: name, channel }
 }
 
-function isThenable(value: unknown): value is PromiseLike<void> {
-  return typeof value === 'object' && value !== null && 'then' in value
+function placeOf({ name, channel }: WorkerRoute): RunningConsumer {
+  return { consumer: name, channel }
 }
 
 function setting(name: string, value: number, min: number, max: number): number {
