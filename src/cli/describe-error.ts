@@ -1,10 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { CommanderError } from 'commander'
 import { type ChannelkitError, isChannelkitError } from '../errors.ts'
 import { CliError } from './cli-error.ts'
+import { placeOfFault } from './place-of-fault.ts'
 
 /** What a person is told of an error that ended a command. */
 export interface ErrorDescription {
@@ -20,12 +17,27 @@ export function describeError(error: unknown): ErrorDescription {
   }
   if (error instanceof CommanderError) return describeUsageError(error)
   if (isChannelkitError(error)) return describeChannelkitError(error)
-  const shown = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  if (isPermissionError(error)) {
+    return {
+      line: `there is no permission for ${error.path}`,
+      hint: 'give the user that starts it the right to read and write there',
+      exitCode: 1,
+    }
+  }
   return {
-    line: oneLine(shown),
+    line: named(error),
     hint: 'add --log-level debug to see where it was thrown',
     exitCode: 1,
   }
+}
+
+function isPermissionError(error: unknown): error is Error & { readonly path: string } {
+  return (
+    error instanceof Error &&
+    'path' in error &&
+    'code' in error &&
+    ['EACCES', 'EPERM', 'EROFS'].includes(String(error.code))
+  )
 }
 
 /** Commander says `error: unknown option '--prt'` and, on a second line, `(Did you mean --port?)`. */
@@ -58,6 +70,7 @@ function splitMessage(error: ChannelkitError): Omit<ErrorDescription, 'exitCode'
 }
 
 function describeUnloadable(file: string, cause: unknown): Omit<ErrorDescription, 'exitCode'> {
+  if (isPermissionError(cause)) return describeError(cause)
   const fault = cause instanceof Error ? cause : new Error(String(cause))
   const compiled = /^(?<place>.+:\d+:\d+): ERROR: (?<reason>.*)$/m.exec(fault.message)?.groups
   if (compiled) {
@@ -75,69 +88,19 @@ function describeUnloadable(file: string, cause: unknown): Omit<ErrorDescription
       hint: 'check the spelling, or install the package',
     }
   }
-  const place =
-    (fault instanceof SyntaxError ? findSyntaxError(file) : undefined) ?? placeThrown(fault)
+  const place = placeOfFault(file, fault)
   if (isChannelkitError(fault)) {
     const { line, hint } = splitMessage(fault)
-    return { line: `${place ?? file}: ${line}`, hint }
+    return { line: `${place}: ${line}`, hint }
   }
   return {
-    line: `${place ?? file}: ${oneLine(`${fault.name}: ${fault.message}`)}`,
+    line: `${place}: ${named(fault)}`,
     hint: 'correct the file and start again; --log-level debug shows the stack',
   }
 }
 
-/** `file:line:column` of the innermost frame in the site's own code. */
-function placeThrown({ stack = '' }: Error): string | undefined {
-  // Node puts the place of a missing export in front of the stack.
-  const inFront = /^((?:file:\/\/)?\/.+:\d+)\n/.exec(stack)?.[1]
-  if (inFront !== undefined) return toPath(inFront)
-  const ours = dirname(dirname(fileURLToPath(import.meta.url)))
-  for (const [, frame = ''] of stack.matchAll(
-    /^ +at (?:.*\()?((?:file:\/\/)?\/.+?:\d+:\d+)\)?$/gm,
-  )) {
-    const place = toPath(frame)
-    if (!place.includes('/node_modules/') && !place.startsWith(ours)) return place
-  }
-  return undefined
-}
-
-function toPath(place: string): string {
-  return place.startsWith('file://')
-    ? place.replace(
-        /^(.*?)((?::\d+)+)$/,
-        (_, url: string, numbers: string) => fileURLToPath(url) + numbers,
-      )
-    : place
-}
-
-/**
- * Finds which file, of `file` and those it imports by relative path, has the syntax error: V8 tells
- * neither file nor line of an imported JavaScript file, only `node --check` does.
- */
-function findSyntaxError(file: string, seen = new Set<string>()): string | undefined {
-  if (seen.has(file)) return undefined
-  seen.add(file)
-  let source: string
-  try {
-    source = readFileSync(file, 'utf8')
-  } catch {
-    return undefined
-  }
-  if (/\.m?js$/.test(file)) {
-    try {
-      execFileSync(process.execPath, ['--check', file], { stdio: 'pipe' })
-    } catch (error) {
-      const output = String((error as { stderr?: unknown }).stderr)
-      const place = /^((?:file:\/\/)?\/.+:\d+)$/m.exec(output)?.[1]
-      if (place) return toPath(place)
-    }
-  }
-  for (const [, imported = ''] of source.matchAll(/(?:from|import)\s*\(?\s*['"](\.[^'"]+)['"]/g)) {
-    const place = findSyntaxError(resolve(dirname(file), imported), seen)
-    if (place) return place
-  }
-  return undefined
+function named(error: unknown): string {
+  return oneLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error))
 }
 
 function oneLine(text: string): string {

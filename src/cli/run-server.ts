@@ -1,10 +1,9 @@
 import { createServer } from 'node:http'
-import { attach } from '../server.ts'
 import { announceStart } from './announce-start.ts'
-import { listen } from './listen.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
 import { runUntilSignal } from './run-until-signal.ts'
+import { serve } from './serve.ts'
 
 export interface RunServerOptions extends CommonOptions, ListenOptions {
   /** False with `--no-worker`. */
@@ -18,26 +17,20 @@ export async function runServer(options: RunServerOptions): Promise<number> {
   if (!options.worker) requireMultipleProcesses(loaded, 'default', 'runserver --no-worker')
   await openBackends(site, options.worker ? site.backendNames : ['default'])
   return runUntilSignal(logger, async () => {
-    const server = createServer()
-    const attached = await attach(server, site, { http: true, worker: options.worker })
-    const url = await listen(server, options).catch(async (error: unknown) => {
-      // What the worker has taken meanwhile is not to be lost.
-      await attached.close()
-      throw error
+    const { url, channels, stop } = await serve(createServer(), site, {
+      listen: options,
+      attach: { http: true, worker: options.worker },
     })
     announceStart(loaded, 'runserver', {
       listening: url,
       backend: describeBackend(site, 'default'),
-      consuming: options.worker
-        ? attached.channels
-        : 'nothing; start channelkit runworker beside it',
+      consuming: consuming(options, channels),
     })
-    return async () => {
-      server.close()
-      const { stillRunning } = await attached.close()
-      server.closeAllConnections()
-      await site.close()
-      return stillRunning
-    }
+    return stop
   })
+}
+
+function consuming({ worker }: RunServerOptions, channels: readonly string[]): string {
+  if (!worker) return 'nothing; start channelkit runworker beside it'
+  return channels.join(', ') || 'nothing; the config has neither a routing nor an app'
 }

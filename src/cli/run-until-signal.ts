@@ -1,7 +1,8 @@
 import { constants } from 'node:os'
 import type { Logger } from '../logger.ts'
 
-type StillRunning = readonly { readonly consumer: string; readonly channel: string }[]
+/** Consumers that did not end in time. */
+export type StillRunning = readonly { readonly consumer: string; readonly channel: string }[]
 
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 // Channelkit's own timers keep no process alive; this one does. The longest there is.

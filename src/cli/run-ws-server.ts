@@ -1,10 +1,9 @@
 import { createServer, type ServerResponse } from 'node:http'
-import { attach } from '../server.ts'
 import { announceStart } from './announce-start.ts'
-import { listen } from './listen.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
 import { runUntilSignal } from './run-until-signal.ts'
+import { serve } from './serve.ts'
 
 export interface RunWebSocketServerOptions extends CommonOptions, ListenOptions {
   /** Serves HTTP through channels too. */
@@ -22,20 +21,16 @@ export async function runWebSocketServer(options: RunWebSocketServerOptions): Pr
     const server = acceptAll
       ? createServer()
       : createServer((_request, response) => refuseHttp(response))
-    const attached = await attach(server, site, { http: acceptAll })
-    const url = await listen(server, options)
+    const { url, stop } = await serve(server, site, {
+      listen: options,
+      attach: { http: acceptAll },
+    })
     announceStart(loaded, 'runwsserver', {
       listening: url.replace(/^http:/, 'ws:'),
       serving: acceptAll ? 'WebSocket and HTTP' : 'WebSocket',
       backend: describeBackend(site, 'default'),
     })
-    return async () => {
-      server.close()
-      const { stillRunning } = await attached.close()
-      server.closeAllConnections()
-      await site.close()
-      return stillRunning
-    }
+    return stop
   })
 }
 
