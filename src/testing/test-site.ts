@@ -243,7 +243,9 @@ export class TestSite {
         : new Request(target, init)
     const url = new URL(request.url)
     const wire = this.#newWire(init.client, url.protocol === 'https:')
-    const exchange = exchangeOver(wire, request, url)
+    // Not the new request's signal, which may be collected as garbage with it.
+    const signal = init.signal ?? (typeof target === 'string' ? undefined : target.signal)
+    const exchange = exchangeOver(wire, request, url, signal)
     const answer = exchange.then((response) => {
       this.#arrivals++
       return response
@@ -446,7 +448,12 @@ export class TestSite {
   }
 }
 
-function exchangeOver(wire: Wire, request: Request, url: URL): Promise<Response> {
+function exchangeOver(
+  wire: Wire,
+  request: Request,
+  url: URL,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
   return new Promise((resolve, reject) => {
     const outgoing = httpRequest({
       createConnection: () => wire.client,
@@ -457,7 +464,7 @@ function exchangeOver(wire: Wire, request: Request, url: URL): Promise<Response>
     })
     outgoing.on('response', (incoming) => resolve(responseOf(incoming)))
     outgoing.on('error', reject)
-    request.signal.addEventListener('abort', () => outgoing.destroy(request.signal.reason))
+    signal?.addEventListener('abort', () => outgoing.destroy(signal.reason))
     request.arrayBuffer().then((body) => outgoing.end(new Uint8Array(body)), reject)
   })
 }
