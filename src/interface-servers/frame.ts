@@ -1,7 +1,10 @@
 import type { Content } from '../content.ts'
+import type { Reply } from './reply.ts'
 
 const text = 1
 const binary = 2
+// Beyond this, copying frames into one buffer costs more than writing them one by one.
+const maxJoinedBytes = 65_536
 
 /**
  * Encodes what a reply's `content` and `binary` say as one unmasked, unfragmented WebSocket frame
@@ -12,41 +15,91 @@ const binary = 2
  *
  * @throws {TypeError} when `content` is neither text nor bytes.
  */
-export function encodeReplyFrame({ content, binary: isBinary }: Content): Buffer | null {
-  if (content === undefined || content === null) return null
-  if (typeof content === 'string') return encodeText(content, isBinary === true ? binary : text)
-  if (content instanceof Uint8Array) return encodeBytes(content, isBinary === false ? text : binary)
+export function encodeReplyFrame(content: Content): Buffer | null {
+  if (!hasFrame(content)) return null
+  const length = payloadLength(content)
+  const frame = Buffer.allocUnsafe(headLength(length) + length)
+  writeFrame(frame, 0, content, length)
+  return frame
+}
+
+/**
+ * Whether a reply has something to send.
+ *
+ * @throws {TypeError} when its `content` is neither text nor bytes.
+ */
+export function hasFrame({ content }: Content): boolean {
+  if (typeof content === 'string' || content instanceof Uint8Array) return true
+  if (content === undefined || content === null) return false
   throw new TypeError(
     `the content of a reply to a socket is ${Array.isArray(content) ? 'an array' : `a ${typeof content}`}; send a string or bytes`,
   )
 }
 
-function encodeText(content: string, opcode: number): Buffer {
-  const length = Buffer.byteLength(content)
-  const frame = newFrame(opcode, length)
-  frame.write(content, frame.length - length)
-  return frame
-}
-
-function encodeBytes(content: Uint8Array, opcode: number): Buffer {
-  const frame = newFrame(opcode, content.byteLength)
-  frame.set(content, frame.length - content.byteLength)
-  return frame
-}
-
-function newFrame(opcode: number, length: number): Buffer {
-  const headLength = length < 126 ? 2 : length < 65_536 ? 4 : 10
-  const frame = Buffer.allocUnsafe(headLength + length)
-  frame[0] = 0x80 | opcode
-  if (headLength === 2) {
-    frame[1] = length
-  } else if (headLength === 4) {
-    frame[1] = 126
-    frame.writeUInt16BE(length, 2)
-  } else {
-    frame[1] = 127
-    frame.writeUInt32BE(Math.floor(length / 0x1_0000_0000), 2)
-    frame.writeUInt32BE(length >>> 0, 6)
+/**
+ * Encodes replies that all have something to send, in order, into as few buffers as is cheap.
+ * A frame that a group shares is taken as it is.
+ */
+export function encodeReplies(replies: readonly Reply[]): readonly Buffer[] {
+  const [first] = replies
+  if (first && replies.length === 1) return [first.frame ?? frameOf(first)]
+  let total = 0
+  for (const { frame, content } of replies) {
+    if (frame) {
+      total += frame.length
+    } else {
+      const length = payloadLength(content)
+      total += headLength(length) + length
+    }
   }
+  if (total > maxJoinedBytes) return replies.map((reply) => reply.frame ?? frameOf(reply))
+  const joined = Buffer.allocUnsafe(total)
+  let offset = 0
+  for (const { frame, content } of replies) {
+    if (frame) {
+      joined.set(frame, offset)
+      offset += frame.length
+    } else {
+      offset = writeFrame(joined, offset, content, payloadLength(content))
+    }
+  }
+  return [joined]
+}
+
+function frameOf(reply: Reply): Buffer {
+  const length = payloadLength(reply.content)
+  const frame = Buffer.allocUnsafe(headLength(length) + length)
+  writeFrame(frame, 0, reply.content, length)
   return frame
+}
+
+function payloadLength({ content }: Content): number {
+  return typeof content === 'string'
+    ? Buffer.byteLength(content)
+    : (content as Uint8Array).byteLength
+}
+
+function headLength(length: number): number {
+  return length < 126 ? 2 : length < 65_536 ? 4 : 10
+}
+
+/** @returns the offset behind the frame. */
+function writeFrame(target: Buffer, start: number, reply: Content, length: number): number {
+  const { content, binary: isBinary } = reply
+  const isText = typeof content === 'string' ? isBinary !== true : isBinary === false
+  let offset = start
+  target[offset++] = 0x80 | (isText ? text : binary)
+  if (length < 126) {
+    target[offset++] = length
+  } else if (length < 65_536) {
+    target[offset++] = 126
+    offset = target.writeUInt16BE(length, offset)
+  } else {
+    target[offset++] = 127
+    offset = target.writeUInt32BE(Math.floor(length / 0x1_0000_0000), offset)
+    offset = target.writeUInt32BE(length >>> 0, offset)
+  }
+  if (typeof content === 'string') target.write(content, offset, length)
+  else target.set(content as Uint8Array, offset)
+  return offset + length
 }

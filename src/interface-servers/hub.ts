@@ -128,8 +128,9 @@ export class Hub {
           if (this.#renewsGroups) await this.renew()
         }
         for (const delivery of deliveries) {
-          const reply = new Reply(delivery.content)
-          if (delivery.group === undefined) delivery.owner.receive(reply)
+          const isShared = delivery.group !== undefined
+          const reply = new Reply(delivery.content, isShared)
+          if (!isShared) delivery.owner.receive(reply)
           else for (const owner of delivery.owners) owner.receive(reply)
         }
         this.#flush()

@@ -6,11 +6,14 @@ import type { Content } from '../content.ts'
  */
 export class Reply {
   readonly content: Content
-  /** The WebSocket frame of `content`, once made; null when it holds nothing to send. */
-  frame: Buffer | null | undefined
+  /** Whether it goes to a group: then its frame is worth keeping. */
+  readonly isShared: boolean
+  /** The WebSocket frame of a shared reply, once made; null when it holds nothing to send. */
+  frame: Buffer | null | undefined = undefined
 
-  constructor(content: Content) {
+  constructor(content: Content, isShared: boolean) {
     this.content = content
+    this.isShared = isShared
   }
 }
 

@@ -1,8 +1,8 @@
 import type { Content } from '../content.ts'
-import type { ChannelkitError } from '../errors.ts'
+import { type ChannelkitError, shown } from '../errors.ts'
 import type { WebSocketConnect } from '../message-formats.ts'
 import type { EventSource } from './event-outbox.ts'
-import { encodeReplyFrame } from './frame.ts'
+import { encodeReplies, encodeReplyFrame, hasFrame } from './frame.ts'
 import type { Hub } from './hub.ts'
 import type { Reply, ReplyOwner } from './reply.ts'
 import type { ResolvedWebSocketSettings } from './settings.ts'
@@ -46,10 +46,13 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   readonly #settings: ResolvedWebSocketSettings
   readonly #onEnd: (connection: WebSocketConnection) => void
   #state: 'connecting' | 'open' | 'closing' | 'closed' = 'connecting'
-  #frames: Buffer[] = []
+  /** Replies with something to send, until the next flush. */
+  #pending: Reply[] = []
   #isDirty = false
-  #closeAfterFlush: { readonly code: number; readonly reason: string } | undefined
+  #closeAfterFlush: Close | undefined
   #cancelHandshake: (() => void) | undefined
+  /** The subprotocols a consumer may choose from; none once the handshake is complete. */
+  #offered: readonly string[] = []
   /** While its events wait for the backend, no pong can be read either. */
   isHeld = false
 
@@ -73,6 +76,7 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
       }
       this.#state = 'open'
     } else {
+      this.#offered = options.handshake.subprotocols
       this.#cancelHandshake = this.#hub.backend.limits.clock.schedule(() => {
         this.#hub.counters.add('handshake.timed-out')
         this.#refuse(504)
@@ -95,7 +99,10 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
 
   /** One message from the client. */
   handleMessage(content: string | Uint8Array): void {
-    if (this.#state !== 'open') return
+    if (this.#state !== 'open') {
+      this.#hub.counters.add('dropped.closing')
+      return
+    }
     this.#emit(
       'websocket.receive',
       typeof content === 'string'
@@ -132,11 +139,14 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
 
   flush(): void {
     this.#isDirty = false
-    const frames = this.#frames
-    this.#frames = []
-    if (this.#state !== 'open') return
-    if (frames.length > 0) {
-      this.#transport.write(frames)
+    const pending = this.#pending
+    this.#pending = []
+    if (this.#state !== 'open') {
+      this.#countGone(pending)
+      return
+    }
+    if (pending.length > 0) {
+      this.#transport.write(encodeReplies(pending))
       if (this.#transport.bufferedBytes > this.#settings.maxBufferedBytes) this.#endSlowReader()
     }
     if (this.#closeAfterFlush) {
@@ -178,19 +188,20 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   #receive(reply: Reply): void {
     const { content } = reply
     if (this.#state === 'connecting' && !this.#decideHandshake(content)) return
-    if (this.#state !== 'open') {
+    // A reply behind one that closes comes too late.
+    if (this.#state !== 'open' || this.#closeAfterFlush) {
       this.#hub.counters.add('dropped.gone')
       return
     }
-    if (reply.frame === undefined) reply.frame = encodeReplyFrame(content)
-    if (reply.frame) this.#frames.push(reply.frame)
-    if (content.close !== undefined && content.close !== false && !this.#closeAfterFlush) {
-      this.#closeAfterFlush = {
-        code: closeCode(content.close),
-        reason: closeReason(content.reason),
-      }
+    const close = closeOf(content)
+    if (reply.isShared) {
+      if (reply.frame === undefined) reply.frame = encodeReplyFrame(content)
+      if (reply.frame) this.#pending.push(reply)
+    } else if (hasFrame(content)) {
+      this.#pending.push(reply)
     }
-    if (!this.#isDirty && (this.#frames.length > 0 || this.#closeAfterFlush)) {
+    this.#closeAfterFlush = close
+    if (!this.#isDirty && (this.#pending.length > 0 || this.#closeAfterFlush)) {
       this.#isDirty = true
       this.#hub.flushLater(this)
     }
@@ -205,8 +216,16 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
       return false
     }
     if (accept !== true && content === undefined) return false
+    if (subprotocol !== undefined && !this.#offered.includes(String(subprotocol))) {
+      this.#refuse(500)
+      throw new TypeError(
+        `subprotocol is ${shown(subprotocol)}, which the client does not offer; choose from ${this.#offered.join(', ') || 'none'}`,
+      )
+    }
     this.#cancelHandshake?.()
-    if (!this.#transport.accept(typeof subprotocol === 'string' ? subprotocol : undefined)) {
+    const chosen = subprotocol === undefined ? undefined : String(subprotocol)
+    this.#offered = []
+    if (!this.#transport.accept(chosen)) {
       this.handleClose(1002)
       return false
     }
@@ -223,9 +242,14 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   #end(): void {
     this.#state = 'closed'
     this.#cancelHandshake?.()
-    this.#frames = []
+    this.#countGone(this.#pending)
+    this.#pending = []
     this.#hub.inbox.endChannel(this.replyChannel)
     this.#onEnd(this)
+  }
+
+  #countGone(replies: readonly Reply[]): void {
+    if (replies.length > 0) this.#hub.counters.add('dropped.gone', replies.length)
   }
 
   #endSlowReader(): void {
@@ -240,6 +264,18 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
     if (this.#hub.consumed.isWorthSending(channel)) this.#hub.outbox.add(this, channel, content)
     else this.#hub.counters.add('dropped.not-consumed')
   }
+}
+
+/** How a socket is closed from this side. */
+interface Close {
+  readonly code: number
+  readonly reason: string
+}
+
+/** @throws {TypeError} for a code that may not be sent. */
+function closeOf({ close, reason }: Content): Close | undefined {
+  if (close === undefined || close === null || close === false) return undefined
+  return { code: closeCode(close), reason: closeReason(reason) }
 }
 
 function closeCode(close: unknown): number {

@@ -12,9 +12,6 @@ import { type SocketTransport, WebSocketConnection } from './websocket-connectio
 
 // Sockets are pinged and kept alive a twentieth at a time, so that no turn has to do them all.
 const bucketCount = 20
-// Frames of one turn up to this size are copied into one buffer; beyond, copying costs more than
-// writing them one by one in one system call.
-const maxJoinedBytes = 65_536
 // Clients that do not answer a close are cut after this time.
 const closeGraceMs = 5_000
 
@@ -305,20 +302,9 @@ class WebSocketTransport implements SocketTransport {
 
   write(frames: readonly Buffer[]): void {
     if (this.#client?.readyState !== WebSocket.OPEN) return
-    const [first] = frames
-    if (frames.length === 1 && first) {
-      this.#socket.write(first)
-      return
-    }
-    let total = 0
-    for (const frame of frames) total += frame.length
-    if (total <= maxJoinedBytes) {
-      this.#socket.write(Buffer.concat(frames as Buffer[], total))
-      return
-    }
-    this.#socket.cork()
+    if (frames.length > 1) this.#socket.cork()
     for (const frame of frames) this.#socket.write(frame)
-    this.#socket.uncork()
+    if (frames.length > 1) this.#socket.uncork()
   }
 
   close(code: number, reason: string): void {
@@ -342,7 +328,12 @@ class WebSocketTransport implements SocketTransport {
 function onMessage(this: WebSocket, data: Buffer, isBinary: boolean): void {
   const client = this as ClientSocket
   client.pingedAt = 0
-  client.connection?.handleMessage(isBinary ? data : data.toString())
+  client.connection?.handleMessage(isBinary ? plainBytes(data) : data.toString())
+}
+
+/** The same bytes without Node's own methods, as consumers get them from every backend. */
+function plainBytes({ buffer, byteOffset, byteLength }: Buffer): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength)
 }
 
 /** The library answers a bad frame with the right close code itself; it does not tell which. */
@@ -406,7 +397,7 @@ function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
 }
 
 /** Answers a handshake that is not to be completed, in plain HTTP, and ends the connection. */
-function refuse(socket: Socket, status: number): void {
+export function refuse(socket: Socket, status: number): void {
   if (socket.destroyed) return
   const text = STATUS_CODES[status] ?? 'Error'
   socket.end(

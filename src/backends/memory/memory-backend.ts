@@ -28,6 +28,8 @@ export interface MemoryBackendOptions extends BackendOptions {
 }
 
 const noFailures: readonly SendFailure[] = Object.freeze([])
+/** What almost every send returns, made once. */
+const allStored = Promise.resolve(noFailures)
 
 /**
  * Carries messages inside one process: a sent message is copied into its channel's queue and the
@@ -55,18 +57,22 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
   }
 
-  async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
-    this.#checkOpen()
+  send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
+    if (this.#isClosed) return Promise.reject(closedError())
     let failures: SendFailure[] | undefined
-    for (let index = 0; index < messages.length; index++) {
-      try {
-        this.#sendOne(messages[index] as OutgoingMessage)
-      } catch (error) {
-        failures = collect(failures, index, error)
+    try {
+      for (let index = 0; index < messages.length; index++) {
+        try {
+          this.#sendOne(messages[index] as OutgoingMessage)
+        } catch (error) {
+          failures = collect(failures, index, error)
+        }
       }
+    } catch (error) {
+      return Promise.reject(error)
     }
     this.counters.add('sent', messages.length - (failures?.length ?? 0))
-    return failures ?? noFailures
+    return failures ? Promise.resolve(failures) : allStored
   }
 
   async receive(
