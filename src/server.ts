@@ -6,7 +6,7 @@ import { Hub } from './interface-servers/hub.ts'
 import { peerReader } from './interface-servers/peer.ts'
 import { resolveHttpSettings, resolveWebSocketSettings } from './interface-servers/settings.ts'
 import { StaticFiles } from './interface-servers/static-files.ts'
-import { WebSocketServer } from './interface-servers/websocket-server.ts'
+import { refuse, WebSocketServer } from './interface-servers/websocket-server.ts'
 import type { Clock } from './internal/clock.ts'
 import { Site, setup } from './site.ts'
 import type { Worker } from './worker.ts'
@@ -95,6 +95,8 @@ export async function attach(
     websocket = sockets
     onUpgrade = (request, socket, head) => {
       if (sockets.serves(request)) sockets.handleUpgrade(request, socket, head)
+      // Without another listener it would wait for its answer for ever.
+      else if (server.listenerCount('upgrade') === 1) refuse(socket, 404)
     }
     server.on('upgrade', onUpgrade)
   }

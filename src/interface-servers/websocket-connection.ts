@@ -283,6 +283,7 @@ function closeCode(close: unknown): number {
   // What an endpoint may send, RFC 6455 section 7.4 and the IANA registry.
   if (
     typeof close === 'number' &&
+    Number.isInteger(close) &&
     ((close >= 1000 && close <= 1014) || (close >= 3000 && close <= 4999)) &&
     ![1004, 1005, 1006].includes(close)
   ) {
