@@ -3,7 +3,7 @@ import { ChannelkitError, isChannelkitError, shown } from '../errors.ts'
 import { decodeRequest, sendResponse } from '../http/request-response.ts'
 import type { Logger } from '../logger.ts'
 import type { Message } from '../message.ts'
-import type { FetchApp } from './view-app.ts'
+import type { FetchApp } from './fetch-app.ts'
 
 export interface ViewOptions {
   readonly isProduction: boolean
