@@ -19,9 +19,14 @@ export class MeasuredServer {
 
   static async start(name: string, args: readonly string[] = []): Promise<MeasuredServer> {
     const file = fileURLToPath(new URL(`./servers/${name}.ts`, import.meta.url))
-    const child = fork(file, args, { execArgv: ['--expose-gc', '--import', 'tsx'],
+    const child = fork(file, args, {
+      execArgv: ['--expose-gc', '--import', 'tsx'],
       // Without the source's path mapping 'channelkit' is the built package, as users run it.
-      env: { ...process.env, TSX_TSCONFIG_PATH: fileURLToPath(new URL('./tsconfig.json', import.meta.url)) } })
+      env: {
+        ...process.env,
+        TSX_TSCONFIG_PATH: fileURLToPath(new URL('./tsconfig.json', import.meta.url)),
+      },
+    })
     const [{ port }] = (await once(child, 'message')) as [{ port: number }]
     return new MeasuredServer(child, port)
   }

@@ -110,6 +110,7 @@ await compare('group send to 1,000 sockets, 4 in flight', (target) => group(targ
 console.log(`\nmemory per idle socket, ${idleCount} sockets`)
 for (const target of targets) {
   const kilobytes: number[] = []
-  for (let round = 0; round < Math.min(rounds, 2); round++) kilobytes.push(await idleKilobytes(target))
+  for (let round = 0; round < Math.min(rounds, 2); round++)
+    kilobytes.push(await idleKilobytes(target))
   console.log(`${target.name.padEnd(18)} ${median(kilobytes).toFixed(1)} KiB`)
 }

@@ -19,7 +19,11 @@ class TellsOfRejoiningLater extends Backend {
     const others = memberships.filter((membership) => !known.includes(membership))
     await super.groupAdd(others)
     for (const membership of others) this.#joined.add(keyOf(membership))
-    if (known.length > 0) void turn().then(() => super.groupAdd(known))
+    if (known.length === 0) return
+    // It may come after the test has closed the backend.
+    turn()
+      .then(() => super.groupAdd(known))
+      .catch(() => {})
   }
 }
 

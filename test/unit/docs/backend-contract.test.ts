@@ -4,7 +4,10 @@ import { describe, expect, it } from 'vitest'
 
 describe('docs/backend-contract.md', () => {
   it('lists exactly the clauses of the suite, in their order', async () => {
-    const page = await readFile(new URL('../../docs/backend-contract.md', import.meta.url), 'utf8')
+    const page = await readFile(
+      new URL('../../../docs/backend-contract.md', import.meta.url),
+      'utf8',
+    )
 
     const listed = [...page.matchAll(/^- \*\*([A-Z]\d+)\*\* /gm)].map(([, id]) => id)
 

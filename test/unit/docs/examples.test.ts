@@ -1,0 +1,68 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { TestSite } from 'channelkit/testing'
+import { describe, expect, it } from 'vitest'
+import { codeBlocks, writeBlocks } from '../../support/code-blocks.ts'
+
+const load = (folder: string, file: string) => import(pathToFileURL(join(folder, file)).href)
+
+describe('docs/testing.md', () => {
+  it('has examples that pass', async () => {
+    const blocks = await codeBlocks('docs/testing.md')
+    await using files = await writeBlocks(blocks)
+    // The tests of the page are run here, so their `it` only notes them.
+    await writeFile(
+      join(files.folder, 'vitest.ts'),
+      `export { expect } from 'vitest'
+       export const noted = []
+       export const it = (title, run) => noted.push(run)`,
+    )
+
+    for (const { caption } of blocks) {
+      const path = join(files.folder, caption)
+      const code = await readFile(path, 'utf8')
+      await writeFile(path, code.replace("from 'vitest'", "from './vitest.ts'"))
+      await load(files.folder, caption)
+    }
+    const { noted } = await load(files.folder, 'vitest.ts')
+    for (const run of noted) await run()
+
+    expect(noted).toHaveLength(blocks.length)
+  })
+})
+
+describe('docs/concepts.md', () => {
+  it('has examples that run', async () => {
+    await using files = await writeBlocks(await codeBlocks('docs/concepts.md'))
+    const { onUpload } = await load(files.folder, 'jobs.ts')
+    const { channelRouting } = await load(files.folder, 'thumbnails.ts')
+    const { channels, onNote } = await load(files.folder, 'channels.ts')
+    await using site = await TestSite.open({ channels }, { workers: false })
+
+    await onUpload('cat.png')
+    await onNote({ content: { room: 'kitchen', note: 'new' } })
+
+    const [upload] = await site.receive('thumbnails')
+    expect(upload?.content).toEqual({ file: 'cat.png', width: 200 })
+    expect((await site.receive('room-notes')).map(({ content }) => content)).toEqual([
+      { room: 'kitchen', note: 'seen' },
+    ])
+    expect([...channelRouting.routes.keys()]).toEqual(['thumbnails'])
+  })
+})
+
+describe('README.md', () => {
+  it('has a chat that works', async () => {
+    await using files = await writeBlocks(await codeBlocks('README.md'))
+    await using site = await TestSite.open(join(files.folder, 'channels.config.ts'))
+    const [ann, ben] = [await site.connect('/kitchen'), await site.connect('/kitchen')]
+    const eve = await site.connect('/garden')
+
+    ann.send('hello')
+
+    expect(await ben.next()).toBe('hello')
+    await eve.expectNothing()
+    expect((await site.request('/kitchen')).status).toBe(200)
+  })
+})
