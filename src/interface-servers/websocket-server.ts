@@ -38,7 +38,8 @@ export class WebSocketServer {
   readonly #sockets: Server<typeof ClientSocket>
   readonly #connections = new Set<WebSocketConnection>()
   readonly #buckets: Set<ClientSocket>[] = Array.from({ length: bucketCount }, () => new Set())
-  readonly #stops: (() => void)[] = []
+  /** Ends the rounds of pings and keepalives, which run while there are sockets. */
+  #stopRounds: (() => void) | undefined
   #nextBucket = 0
   #isClosing = false
   #onEmpty: (() => void) | undefined
@@ -62,23 +63,6 @@ export class WebSocketServer {
       WebSocket: ClientSocket,
       handleProtocols: (_offered, request) => chosenSubprotocols.get(request) ?? false,
     })
-    const { clock, groupExpiryMs } = this.#hub.backend.limits
-    const { pingMs } = this.#settings
-    this.#stops.push(
-      inRounds(pingMs, (bucket) => this.#ping(bucket)),
-      inRounds(groupExpiryMs / 2, (bucket) => this.#keepAlive(bucket)),
-    )
-    function inRounds(roundMs: number, task: (bucket: number) => void): () => void {
-      let bucket = 0
-      return repeat(
-        clock,
-        () => {
-          task(bucket)
-          bucket = (bucket + 1) % bucketCount
-        },
-        roundMs / bucketCount,
-      )
-    }
   }
 
   /** How many sockets are open or being opened. */
@@ -137,7 +121,7 @@ export class WebSocketServer {
   /** Admits no more sockets and closes those that are open with 1012, some at a time. */
   async close(): Promise<void> {
     this.#isClosing = true
-    for (const stop of this.#stops.splice(0)) stop()
+    this.#stopRounds?.()
     const { closeBatch, closeBatchMs } = this.#settings
     const { clock } = this.#hub.backend.limits
     const open = [...this.#connections]
@@ -190,6 +174,7 @@ export class WebSocketServer {
     })
     if (connection.isClosed) return
     this.#connections.add(connection)
+    this.#stopRounds ??= this.#startRounds()
     this.#hub.counters.add('sockets.opened')
     transport.connect(connection)
   }
@@ -217,7 +202,28 @@ export class WebSocketServer {
 
   #forget(connection: WebSocketConnection): void {
     this.#connections.delete(connection)
-    if (this.#connections.size === 0) this.#onEmpty?.()
+    if (this.#connections.size > 0) return
+    this.#stopRounds?.()
+    this.#stopRounds = undefined
+    this.#onEmpty?.()
+  }
+
+  #startRounds(): () => void {
+    const { clock, groupExpiryMs } = this.#hub.backend.limits
+    const inRounds = (roundMs: number, task: (bucket: Set<ClientSocket>) => void): (() => void) => {
+      let next = 0
+      const step = (): void => {
+        task(this.#buckets[next] as Set<ClientSocket>)
+        next = (next + 1) % bucketCount
+      }
+      return repeat(clock, step, roundMs / bucketCount)
+    }
+    const stopPings = inRounds(this.#settings.pingMs, (bucket) => this.#ping(bucket))
+    const stopKeepalives = inRounds(groupExpiryMs / 2, (bucket) => this.#keepAlive(bucket))
+    return () => {
+      stopPings()
+      stopKeepalives()
+    }
   }
 
   #ping(bucket: number): void {
@@ -234,9 +240,9 @@ export class WebSocketServer {
     }
   }
 
-  #keepAlive(bucket: number): void {
+  #keepAlive(bucket: ReadonlySet<ClientSocket>): void {
     if (!this.#hub.consumed.isConsumed('websocket.keepalive')) return
-    for (const client of this.#buckets[bucket] as Set<ClientSocket>) client.connection?.keepalive()
+    for (const client of bucket) client.connection?.keepalive()
   }
 }
 
