@@ -226,9 +226,10 @@ export class WebSocketServer {
     }
   }
 
-  #ping(bucket: number): void {
-    const now = this.#hub.backend.limits.clock.now()
-    for (const client of this.#buckets[bucket] as Set<ClientSocket>) {
+  #ping(bucket: ReadonlySet<ClientSocket>): void {
+    // Not the time of day: a clock that is set must not cut a thousand sockets.
+    const now = this.#hub.backend.limits.clock.elapsed()
+    for (const client of bucket) {
       if (client.readyState !== WebSocket.OPEN || client.connection?.isHeld) continue
       if (client.pingedAt === 0) {
         client.pingedAt = now

@@ -5,6 +5,8 @@
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number
+  /** Milliseconds since some moment, never set back or forward: for how long things take. */
+  elapsed(): number
   /**
    * Runs `callback` once, `delayMs` from now, without keeping the process alive.
    * @returns a function that cancels it; calling it late is harmless.
@@ -18,6 +20,7 @@ const longestDelayMs = 2_147_483_647
 /** The machine's clock. */
 export const systemClock: Clock = {
   now: Date.now,
+  elapsed: () => performance.now(),
   schedule(callback, delayMs) {
     const timer = setTimeout(callback, Math.min(delayMs, longestDelayMs))
     timer.unref()

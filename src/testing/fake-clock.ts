@@ -31,6 +31,10 @@ export class FakeClock implements Clock {
     return this.#now
   }
 
+  elapsed(): number {
+    return this.now()
+  }
+
   /** How many calls are scheduled and have not run. */
   get scheduledCount(): number {
     return this.#scheduled.size
