@@ -71,11 +71,11 @@ let isTypeScriptEnabled = false
  * Lets `import()` load TypeScript from here on, unless the process was started so that it can. The
  * `tsconfig.json` that counts is the site's own, whatever folder the process was started in.
  */
-async function enableTypeScript(root: string): Promise<void> {
+export async function enableTypeScript(root: string): Promise<void> {
   if (isTypeScriptEnabled || process.execArgv.some((argument) => argument.includes('tsx'))) return
   isTypeScriptEnabled = true
-  // Under a test runner that transforms TypeScript itself, a second loader would load files twice.
-  if (process.env.VITEST) return
+  // Run from source, this file was loaded by what loads TypeScript already.
+  if (import.meta.url.endsWith('.ts')) return
   const { register } = await import('tsx/esm/api')
   register({ tsconfig: findUpwards(root, ['tsconfig.json']) ?? false })
 }
