@@ -1,5 +1,6 @@
 import { type Content, copyContent, measureContent } from '../../content.ts'
 import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { onAbort } from '../../internal/abort-listeners.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
 import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
@@ -448,7 +449,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       const settle = (): void => {
         unlisten()
         this.#waits.delete(fail)
-        signal?.removeEventListener('abort', abort)
+        ignoreAbort?.()
         cancelTimer?.()
       }
       const fail = (error: unknown): void => {
@@ -481,7 +482,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       }
       let unlisten = this.#listen(waiter)
       this.#waits.add(fail)
-      signal?.addEventListener('abort', abort, { once: true })
+      const ignoreAbort = signal && onAbort(signal, abort)
       const cancelTimer = Number.isFinite(waitMs)
         ? this.limits.clock.schedule(() => {
             settle()
