@@ -41,8 +41,10 @@ export type HttpRequest = RequestHead & {
   readonly scheme: 'http' | 'https'
   /** `1.0` or `1.1`. */
   readonly http_version: string
-  /** The whole body; absent when there is none. */
+  /** The whole body, or its first part; absent when there is none. */
   readonly body?: Uint8Array
+  /** True when the body has further parts, which come as {@link HttpNotice}s to who listens. */
+  readonly more_content?: boolean
 }
 
 /** What answers an `http.request`: the first message on its reply channel. */
@@ -62,6 +64,33 @@ export type HttpResponse = {
 export type HttpResponsePart = {
   readonly content?: string | Uint8Array
   readonly more_content?: boolean
+  /** True when the rest cannot be sent: the connection is cut, so that nobody takes it for whole. */
+  readonly abort?: boolean
+}
+
+/**
+ * Sent on the reply channel of an `http.request` by who wants to hear of its client, and again
+ * every ten seconds while the request is under way. It is no answer.
+ */
+export type HttpListen = {
+  /** The channel that {@link HttpNotice}s are to be sent on. */
+  readonly listen: string
+  /** How many parts of the body may have been sent in all, behind the one in `http.request`. */
+  readonly body_parts?: number
+}
+
+/** What the interface server tells who listens to a request. */
+export type HttpNotice = {
+  /** How many parts of the answer have been written to the client. */
+  readonly received?: number
+  /** The place of a part of the request's body, from 0. */
+  readonly part?: number
+  /** That part; absent when it is empty. */
+  readonly body?: Uint8Array
+  /** Whether further parts of the body follow. */
+  readonly more_content?: boolean
+  /** True when the client has left or its request is given up: nothing more is to be done for it. */
+  readonly closed?: boolean
 }
 
 /** Content of `http.disconnect`: the client left before its answer was complete. */

@@ -1,37 +1,64 @@
 import type { ServerResponse } from 'node:http'
+import type { Content } from '../content.ts'
+import { errorTable, isChannelkitError } from '../errors.ts'
+import { silentMs } from '../http/client-link.ts'
+import { acknowledgeEvery, partCost } from '../http/part-window.ts'
 import { checkResponseHead, responseHeaders } from '../http/response-head.ts'
-import type { HttpResponse, HttpResponsePart } from '../message-formats.ts'
+import type { HttpListen, HttpResponse, HttpResponsePart } from '../message-formats.ts'
 import type { Hub } from './hub.ts'
 import type { Reply, ReplyOwner } from './reply.ts'
+import type { RequestBody } from './request-body.ts'
+
+export interface ExchangeOptions {
+  readonly hub: Hub
+  readonly response: ServerResponse
+  readonly method: string
+  readonly path: string
+  /** What is left of the request's body behind its first part. */
+  readonly body: RequestBody | undefined
+  readonly maxBufferedBytes: number
+  readonly responseMs: number
+  readonly streamMs: number
+  /** Something moved: its deadline is later now. */
+  readonly onMove: (exchange: HttpExchange) => void
+  /** Its client needs nothing more. */
+  readonly onEnd: (exchange: HttpExchange) => void
+}
 
 /**
  * One request that waits for its answer: writes the replies to its channel as the response, the
  * first as its head, and ends with the first that has no `more_content`.
+ *
+ * When the client leaves first, the reply channel stays for a while, to tell whoever still works
+ * on the answer.
  */
 export class HttpExchange implements ReplyOwner {
   readonly replyChannel: string
-  /** In milliseconds of the backend's clock. */
-  readonly startedAt: number
   readonly path: string
+  /** When something last moved, in milliseconds of the backend's clock. */
+  movedAt: number
+  readonly body: RequestBody | undefined
   readonly #hub: Hub
   readonly #response: ServerResponse
-  readonly #maxBufferedBytes: number
-  readonly #onEnd: (exchange: HttpExchange) => void
+  readonly #options: ExchangeOptions
   #isEnded = false
+  /** Ended before its answer was complete. */
+  #isLeft = false
+  #listener: string | undefined
+  #writtenParts = 0
+  /** What was written since the last acknowledgement. */
+  #writtenCost = 0
+  #grantedParts = 0
+  #sentParts = 0
+  #isPumping = false
 
-  constructor(options: {
-    readonly hub: Hub
-    readonly response: ServerResponse
-    readonly path: string
-    readonly maxBufferedBytes: number
-    readonly onEnd: (exchange: HttpExchange) => void
-  }) {
+  constructor(options: ExchangeOptions) {
+    this.#options = options
     this.#hub = options.hub
-    this.startedAt = this.#hub.backend.limits.clock.now()
+    this.movedAt = this.#hub.backend.limits.clock.now()
     this.#response = options.response
     this.path = options.path
-    this.#maxBufferedBytes = options.maxBufferedBytes
-    this.#onEnd = options.onEnd
+    this.body = options.body
     this.replyChannel = this.#hub.inbox.newChannel(this)
     this.#response.once('close', () => this.#clientLeft())
   }
@@ -40,14 +67,26 @@ export class HttpExchange implements ReplyOwner {
     return this.#response.headersSent
   }
 
+  /** How long nothing may move before it is given up, in milliseconds. */
+  get patienceMs(): number {
+    if (!this.hasBegun) return this.#options.responseMs
+    return this.#listener === undefined ? this.#options.streamMs : silentMs
+  }
+
   receive(reply: Reply): void {
+    const { content } = reply
+    if (typeof content.listen === 'string') {
+      this.#listen(content as HttpListen)
+      return
+    }
     if (this.#isEnded) {
       this.#hub.counters.add('dropped.gone')
+      if (content.more_content !== true) this.forget()
       return
     }
     try {
-      if (this.hasBegun) this.#writePart(reply.content as HttpResponsePart)
-      else this.#writeHead(reply.content as HttpResponse)
+      if (this.hasBegun) this.#writePart(content as HttpResponsePart)
+      else this.#writeHead(content as HttpResponse)
     } catch (error) {
       this.#hub.counters.add('dropped.bad-reply')
       this.#hub.logger.error({ err: error, path: this.path }, 'a reply to a request is refused')
@@ -58,54 +97,163 @@ export class HttpExchange implements ReplyOwner {
   /** Ends with an error page, or by cutting an answer that has begun. */
   fail(status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
     if (this.#isEnded) return
-    this.#end()
+    this.#giveUp()
     if (this.hasBegun) this.#response.destroy()
-    else answer(this.#response, status, text, headers)
+    else answer(this.#response, status, text, this.#isBodyLeft ? closing(headers) : headers)
+  }
+
+  /** Ends the reply channel of one whose client has left. */
+  forget(): void {
+    this.#hub.inbox.endChannel(this.replyChannel)
+  }
+
+  get #isBodyLeft(): boolean {
+    return this.body !== undefined && !this.body.isComplete
+  }
+
+  #listen({ listen, body_parts: bodyParts }: HttpListen): void {
+    this.#listener = listen
+    if (this.#isLeft) {
+      this.#tell({ closed: true })
+      return
+    }
+    if (this.#isEnded) return
+    if (this.hasBegun) this.#move()
+    this.#acknowledge()
+    if (typeof bodyParts === 'number' && bodyParts > this.#grantedParts) {
+      this.#grantedParts = bodyParts
+      void this.#pump()
+    }
+  }
+
+  /** Sends on the body's parts, as many as the listener has asked for. */
+  async #pump(): Promise<void> {
+    const { body } = this
+    if (!body || this.#isPumping) return
+    this.#isPumping = true
+    try {
+      while (this.#sentParts < this.#grantedParts && !body.isComplete && !this.#isEnded) {
+        const { bytes, isLast } = await body.next()
+        if (this.#isEnded) return
+        this.#move()
+        await this.#send({
+          part: this.#sentParts,
+          more_content: !isLast,
+          ...(bytes && { body: bytes }),
+        })
+        this.#sentParts++
+      }
+    } catch (error) {
+      this.#failBody(error)
+    } finally {
+      this.#isPumping = false
+    }
+  }
+
+  #failBody(error: unknown): void {
+    if (this.#isEnded) return
+    if (!isChannelkitError(error)) {
+      // The client has left; the end of its response tells.
+      this.#hub.logger.debug({ err: error, path: this.path }, 'a body broke off')
+      return
+    }
+    this.#hub.counters.add(`requests.${error.code}`)
+    const { httpStatus } = errorTable[error.code]
+    this.fail(httpStatus, error.category === 'client' ? error.message : statusText(httpStatus))
   }
 
   #writeHead(content: HttpResponse): void {
     checkResponseHead(content)
     const body = asBytes(content.content)
-    const grouped = new Map<string, { name: string; values: string[] }>()
+    const hasMore = content.more_content === true
+    const status = content.status ?? 200
+    let hasLength = false
+    let lists: Map<string, string[]> | undefined
     for (const [name, value] of responseHeaders(content)) {
       const key = name.toLowerCase()
       // The connection is this server's, not the answer's (RFC 9110 section 7.6.1).
       if (hopByHop.has(key)) continue
-      const known = grouped.get(key)
-      if (known) known.values.push(value)
-      else grouped.set(key, { name, values: [value] })
+      if (key === 'content-length') hasLength = true
+      if (this.#response.hasHeader(key)) {
+        lists ??= new Map()
+        let list = lists.get(key)
+        if (!list) {
+          list = [this.#response.getHeader(key) as string]
+          lists.set(key, list)
+        }
+        list.push(value)
+        this.#response.setHeader(name, list)
+      } else {
+        this.#response.setHeader(name, value)
+      }
     }
-    for (const { name, values } of grouped.values()) {
-      this.#response.setHeader(name, values.length === 1 ? (values[0] as string) : values)
-    }
-    if (!content.more_content && !grouped.has('content-length') && allowsLength(content.status)) {
+    const isHead = this.#options.method === 'HEAD'
+    if (!hasMore && !hasLength && allowsLength(status) && !(isHead && body === undefined)) {
       this.#response.setHeader('content-length', body?.byteLength ?? 0)
     }
-    this.#response.writeHead(content.status ?? 200)
-    this.#write(body, content.more_content === true)
+    if (this.#isBodyLeft) this.#response.shouldKeepAlive = false
+    this.#response.writeHead(status)
+    this.#write(body, hasMore, partCost(content.content))
   }
 
-  #writePart({ content, more_content }: HttpResponsePart): void {
-    this.#write(asBytes(content), more_content === true)
+  #writePart({ content, more_content, abort }: HttpResponsePart): void {
+    if (abort === true) {
+      this.fail(500, 'Internal Server Error')
+      return
+    }
+    this.#write(asBytes(content), more_content === true, partCost(content))
   }
 
-  #write(body: Uint8Array | undefined, hasMore: boolean): void {
+  #write(body: Uint8Array | undefined, hasMore: boolean, cost: number): void {
     if (!hasMore) {
       this.#end()
+      this.forget()
       this.#response.end(body)
       return
     }
-    if (body) this.#response.write(body)
-    else this.#response.flushHeaders()
-    if (this.#response.writableLength > this.#maxBufferedBytes) {
+    this.#move()
+    if (body && body.byteLength > 0) {
+      this.#response.write(body, () => this.#written(cost))
+    } else {
+      this.#response.flushHeaders()
+      this.#written(cost)
+    }
+    if (this.#response.writableLength > this.#options.maxBufferedBytes) {
       this.#hub.counters.add('closed.slow-reader')
       this.fail(503, '')
     }
   }
 
+  #written(cost: number): void {
+    this.#writtenParts++
+    this.#writtenCost += cost
+    if (this.#writtenCost < acknowledgeEvery || this.#isEnded) return
+    this.#move()
+    if (this.#listener !== undefined) this.#acknowledge()
+  }
+
+  #acknowledge(): void {
+    this.#writtenCost = 0
+    this.#tell({ received: this.#writtenParts })
+  }
+
+  /** Tells the listener, if there is one; what cannot be told now is told with its next beat. */
+  #tell(notice: Content): void {
+    if (this.#listener === undefined) return
+    this.#send(notice).catch((error: unknown) => {
+      this.#hub.logger.debug({ err: error }, 'a view could not be told of its client')
+    })
+  }
+
+  async #send(notice: Content): Promise<void> {
+    const channel = this.#listener as string
+    const failures = await this.#hub.backend.send([{ channel, content: notice, handsOver: true }])
+    if (failures[0]) throw failures[0].error
+  }
+
   #clientLeft(): void {
     if (this.#isEnded) return
-    this.#end()
+    this.#giveUp()
     this.#hub.counters.add('requests.aborted')
     if (this.#hub.consumed.isConsumed('http.disconnect')) {
       this.#hub.backend
@@ -121,10 +269,26 @@ export class HttpExchange implements ReplyOwner {
     }
   }
 
+  #giveUp(): void {
+    this.#isLeft = true
+    this.#end()
+    this.#tell({ closed: true })
+  }
+
+  #move(): void {
+    this.movedAt = this.#hub.backend.limits.clock.now()
+    this.#options.onMove(this)
+  }
+
   #end(): void {
     this.#isEnded = true
-    this.#hub.inbox.endChannel(this.replyChannel)
-    this.#onEnd(this)
+    if (this.#isBodyLeft) this.body?.discard()
+    this.#options.onEnd(this)
+  }
+
+  /** Whether whoever works on the answer may still have to be told that its client has left. */
+  get isLeft(): boolean {
+    return this.#isLeft
   }
 }
 
@@ -134,10 +298,19 @@ const hopByHop: ReadonlySet<string> = new Set([
   'proxy-connection',
   'transfer-encoding',
   'upgrade',
+  'trailer',
 ])
 
-function allowsLength(status = 200): boolean {
+function allowsLength(status: number): boolean {
   return status !== 204 && status !== 304
+}
+
+function closing(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return { ...headers, connection: 'close' }
+}
+
+function statusText(status: number): string {
+  return status === 503 ? 'Service Unavailable' : 'Internal Server Error'
 }
 
 function asBytes(content: unknown): Uint8Array | undefined {
@@ -155,6 +328,8 @@ export function answer(
   headers: Readonly<Record<string, string>> = {},
 ): void {
   if (response.headersSent || response.destroyed) return
+  // What a refused answer has set already is not this page's.
+  for (const name of response.getHeaderNames()) response.removeHeader(name)
   response.writeHead(status, {
     'content-type': 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(text),

@@ -1,10 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { errorTable, isChannelkitError } from '../errors.ts'
+import { type BodyPart, silentMs } from '../http/client-link.ts'
+import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
 import { answer, HttpExchange } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
 import type { PeerReader } from './peer.ts'
-import { readBody } from './request-body.ts'
+import { checkBodyLength, hasBody, RequestBody } from './request-body.ts'
 import { requestHead } from './request-head.ts'
 import type { ResolvedHttpSettings } from './settings.ts'
 import type { StaticFiles } from './static-files.ts'
@@ -13,6 +15,8 @@ import type { StaticFiles } from './static-files.ts'
 const sweepMs = 250
 // A client that reads an answer too slowly is cut off beyond this much.
 const maxBufferedBytes = 16_777_216
+// Streams that are open when the server closes may end by themselves within this time.
+const closeStreamMs = 5_000
 
 /**
  * Takes HTTP requests, sends each on `http.request` and writes what comes back on its reply
@@ -23,10 +27,15 @@ export class HttpServer {
   readonly #settings: ResolvedHttpSettings
   readonly #readPeer: PeerReader
   readonly #staticFiles: StaticFiles | undefined
-  /** In the order in which they began, so the oldest is first. */
+  readonly #partBytes: number
+  /** Requests that wait for a worker or for their body, with the body that is being read. */
+  readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
+  /** In the order in which something last moved, so the stillest is first. */
   readonly #exchanges = new Set<HttpExchange>()
+  /** Those given up whose view may not know it yet. */
+  readonly #left = new Set<HttpExchange>()
   readonly #stopSweeping: () => void
-  #isClosing = false
+  #closingSince: number | undefined
   #onIdle: (() => void) | undefined
 
   constructor(options: {
@@ -39,72 +48,146 @@ export class HttpServer {
     this.#settings = options.settings
     this.#readPeer = options.readPeer
     this.#staticFiles = options.staticFiles
+    this.#partBytes = partBytesFor(this.#hub.backend.limits.maxContentBytes)
     this.#stopSweeping = repeat(this.#hub.backend.limits.clock, () => this.#sweep(), sweepMs)
   }
 
   /** Takes over one request; for the `request` event of a `node:http` server. */
   readonly handleRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    if (this.#staticFiles?.serve(request, response)) return
-    this.#handle(request, response).catch((error: unknown) =>
-      this.#refuse(request, response, error),
-    )
+    this.#take(request, response, false)
   }
 
-  /** Answers what is under way, up to the longest time an answer may take, and takes nothing more. */
+  /** The like for `checkContinue`: the client waits for leave to send its body. */
+  readonly handleContinue = (request: IncomingMessage, response: ServerResponse): void => {
+    this.#take(request, response, true)
+  }
+
+  /**
+   * Answers what is under way, up to the longest time an answer may take, and takes nothing more.
+   * Requests that have not reached a worker get 503; streams have five seconds to end.
+   */
   async close(): Promise<void> {
-    this.#isClosing = true
+    this.#closingSince = this.#hub.backend.limits.clock.now()
+    for (const response of [...this.#incoming.keys()]) {
+      this.#incoming.delete(response)
+      unavailable(response, '1', { connection: 'close' })
+    }
     if (this.#exchanges.size > 0) {
       await new Promise<void>((resolve) => {
         this.#onIdle = resolve
       })
     }
     this.#stopSweeping()
+    for (const exchange of this.#left) exchange.forget()
+    this.#left.clear()
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (this.#isClosing) {
-      answer(response, 503, 'Service Unavailable', { 'retry-after': '1', connection: 'close' })
+  #take(request: IncomingMessage, response: ServerResponse, mustContinue: boolean): void {
+    if (this.#staticFiles?.serve(request, response)) return
+    if (this.#closingSince !== undefined) {
+      unavailable(response, '1', { connection: 'close' })
       return
     }
-    const head = requestHead(request, this.#readPeer)
-    const { isSecure } = this.#readPeer(request)
-    const body = await readBody(request, this.#settings.maxBodyBytes)
+    try {
+      if (!hasBody(request) && this.#hub.consumed.isConsumed('http.request')) {
+        this.#begin(request, response, undefined, undefined)
+        return
+      }
+      checkBodyLength(request, this.#settings.maxBodyBytes)
+    } catch (error) {
+      this.#refuse(request, response, error)
+      return
+    }
+    this.#incoming.set(response, undefined)
+    this.#await(request, response, mustContinue)
+      .catch((error: unknown) => {
+        if (this.#incoming.has(response)) this.#refuse(request, response, error)
+      })
+      .finally(() => this.#incoming.delete(response))
+  }
+
+  /** Waits for a worker, then for the body or its first part. */
+  async #await(
+    request: IncomingMessage,
+    response: ServerResponse,
+    mustContinue: boolean,
+  ): Promise<void> {
     if (!(await this.#hasWorker())) {
+      if (!this.#incoming.has(response)) return
       this.#hub.counters.add('requests.no-worker')
-      answer(response, 503, 'Service Unavailable', { 'retry-after': '5' })
+      unavailable(response, '5', hasBody(request) ? { connection: 'close' } : {})
       return
     }
+    if (!this.#incoming.has(response) || response.destroyed) return
+    if (!hasBody(request)) {
+      this.#begin(request, response, undefined, undefined)
+      return
+    }
+    if (mustContinue) response.writeContinue()
+    const body = new RequestBody(request, {
+      clock: this.#hub.backend.limits.clock,
+      maxBytes: this.#settings.maxBodyBytes,
+      partBytes: this.#partBytes,
+    })
+    this.#incoming.set(response, body)
+    const first = await body.next()
+    if (!this.#incoming.has(response)) return
+    this.#begin(request, response, first, first.isLast ? undefined : body)
+  }
+
+  #begin(
+    request: IncomingMessage,
+    response: ServerResponse,
+    first: BodyPart | undefined,
+    body: RequestBody | undefined,
+  ): void {
+    const head = requestHead(request, this.#readPeer)
+    const method = request.method ?? 'GET'
     const exchange = new HttpExchange({
       hub: this.#hub,
       response,
+      method,
       path: head.path,
+      body,
       maxBufferedBytes,
+      responseMs: this.#settings.responseMs,
+      streamMs: this.#settings.streamMs,
+      onMove: (moved) => {
+        if (this.#exchanges.delete(moved)) this.#exchanges.add(moved)
+      },
       onEnd: (ended) => this.#forget(ended),
     })
     this.#exchanges.add(exchange)
     this.#hub.counters.add('requests')
     const content = {
       reply_channel: exchange.replyChannel,
-      method: request.method ?? 'GET',
-      scheme: isSecure ? 'https' : 'http',
+      method,
+      scheme: this.#readPeer(request).isSecure ? 'https' : 'http',
       http_version: request.httpVersion,
       ...head,
-      ...(body && { body }),
+      ...(first?.bytes && { body: first.bytes }),
+      ...(body && { more_content: true }),
     }
-    try {
-      const failures = await this.#hub.backend.send([{ channel: 'http.request', content }])
-      if (failures[0]) throw failures[0].error
-    } catch (error) {
-      const isOurs = isChannelkitError(error)
-      if (!isOurs || error.category === 'programmer') {
-        this.#hub.logger.error({ err: error, path: head.path }, 'a request could not be sent on')
-      }
-      this.#hub.counters.add(isOurs ? `requests.${error.code}` : 'requests.failed')
-      const status = isOurs ? errorTable[error.code].httpStatus : 500
-      exchange.fail(status, status === 503 ? 'Service Unavailable' : 'Internal Server Error', {
-        ...(status === 503 && { 'retry-after': '1' }),
-      })
+    this.#hub.backend.send([{ channel: 'http.request', content, handsOver: true }]).then(
+      (failures) => {
+        if (failures[0]) this.#sendFailed(exchange, failures[0].error)
+      },
+      (error: unknown) => this.#sendFailed(exchange, error),
+    )
+  }
+
+  #sendFailed(exchange: HttpExchange, error: unknown): void {
+    const isOurs = isChannelkitError(error)
+    if (!isOurs || error.category === 'programmer') {
+      this.#hub.logger.error({ err: error, path: exchange.path }, 'a request could not be sent on')
     }
+    this.#hub.counters.add(isOurs ? `requests.${error.code}` : 'requests.failed')
+    const status = isOurs ? errorTable[error.code].httpStatus : 500
+    exchange.fail(status, status === 503 ? 'Service Unavailable' : 'Internal Server Error', {
+      ...(status === 503 && { 'retry-after': '1' }),
+    })
+    exchange.forget()
+    this.#left.delete(exchange)
   }
 
   async #hasWorker(): Promise<boolean> {
@@ -126,17 +209,57 @@ export class HttpServer {
   }
 
   #sweep(): void {
-    const deadline = this.#hub.backend.limits.clock.now() - this.#settings.responseMs
-    for (const exchange of this.#exchanges) {
-      if (exchange.startedAt > deadline) break
-      if (exchange.hasBegun) continue
-      this.#hub.counters.add('requests.timed-out')
-      exchange.fail(504, 'Gateway Timeout')
+    const now = this.#hub.backend.limits.clock.now()
+    for (const [response, body] of this.#incoming) {
+      if (!this.#isLate(body, now)) continue
+      this.#incoming.delete(response)
+      this.#hub.counters.add('requests.slow-body')
+      answer(response, 408, 'Request Timeout', { connection: 'close' })
     }
+    for (const exchange of this.#exchanges) {
+      if (this.#isLate(exchange.body, now)) {
+        this.#hub.counters.add('requests.slow-body')
+        exchange.fail(408, 'Request Timeout')
+      } else if (exchange.body?.waitingSince !== undefined) {
+        // It waits for its client, not for an answer.
+      } else if (now - exchange.movedAt >= exchange.patienceMs || this.#mustCut(exchange, now)) {
+        this.#hub.counters.add(exchange.hasBegun ? 'requests.cut' : 'requests.timed-out')
+        exchange.fail(504, 'Gateway Timeout')
+      }
+    }
+    for (const exchange of this.#left) {
+      if (now - exchange.movedAt < silentMs) break
+      this.#left.delete(exchange)
+      exchange.forget()
+    }
+  }
+
+  #isLate(body: RequestBody | undefined, now: number): boolean {
+    return body?.waitingSince !== undefined && now - body.waitingSince >= this.#settings.requestMs
+  }
+
+  #mustCut(exchange: HttpExchange, now: number): boolean {
+    return (
+      this.#closingSince !== undefined &&
+      exchange.hasBegun &&
+      now - this.#closingSince >= closeStreamMs
+    )
   }
 
   #forget(exchange: HttpExchange): void {
     this.#exchanges.delete(exchange)
+    if (exchange.isLeft) {
+      exchange.movedAt = this.#hub.backend.limits.clock.now()
+      this.#left.add(exchange)
+    }
     if (this.#exchanges.size === 0) this.#onIdle?.()
   }
+}
+
+function unavailable(
+  response: ServerResponse,
+  retryAfter: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  answer(response, 503, 'Service Unavailable', { 'retry-after': retryAfter, ...headers })
 }

@@ -49,8 +49,18 @@ export interface HttpSettings {
   readonly workerGapMs?: number
   /** How long a client may take to send its headers, in milliseconds, before 408. Default 10,000. */
   readonly headersMs?: number
-  /** How long a client may take to send its whole request, in milliseconds, before 408. Default 30,000. */
+  /**
+   * How long a client may take to send its body, or each part of 256 KiB of a longer one, in
+   * milliseconds, before 408. Default 30,000.
+   */
   readonly requestMs?: number
+  /** Largest head of a request, in bytes, before 431. Default 16,384. */
+  readonly maxHeaderBytes?: number
+  /**
+   * How long a begun answer may pause when no view keeps it alive, in milliseconds, before it is
+   * cut. Default 300,000.
+   */
+  readonly streamMs?: number
   /**
    * Addresses or subnets (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and
    * `X-Forwarded-Proto` are believed. Default none.
@@ -100,6 +110,8 @@ export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSe
     workerGapMs: number('workerGapMs', 5_000),
     headersMs: number('headersMs', 10_000),
     requestMs: number('requestMs', 30_000),
+    maxHeaderBytes: number('maxHeaderBytes', 16_384),
+    streamMs: number('streamMs', 300_000),
     trustedProxies: list('http.trustedProxies', settings.trustedProxies ?? []),
   })
   checkKeys('http', settings, resolved)
