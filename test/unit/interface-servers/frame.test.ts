@@ -61,6 +61,9 @@ describe('encodeReplyFrame', () => {
     const headOf = (length: number, bytes: number) =>
       [...(encodeReplyFrame({ content: 'x'.repeat(length) }) ?? [])].slice(0, bytes)
 
+    const sizeOf = (length: number) => encodeReplyFrame({ content: 'x'.repeat(length) })?.length
+
+    expect([125, 126, 65_535, 65_536].map(sizeOf)).toEqual([127, 130, 65_539, 65_546])
     expect(headOf(125, 2)).toEqual([0x81, 125])
     expect(headOf(126, 4)).toEqual([0x81, 126, 0, 126])
     expect(headOf(65_535, 4)).toEqual([0x81, 126, 255, 255])

@@ -176,6 +176,23 @@ describe('WebSocketConnection', () => {
       expect(site.counters()['dropped.gone']).toBe(2)
     })
 
+    it('drops what follows it in the same turn', async () => {
+      await using site = await silent()
+      const socket = await site.connect('/')
+      const { replyChannel } = await only(site, 'websocket.connect')
+
+      await Promise.all([
+        replyChannel.send({ content: 'last', close: 4_000 }),
+        replyChannel.send({ content: 'too late' }),
+        replyChannel.send({ close: 4_001 }),
+      ])
+
+      expect(await socket.expectClosed()).toEqual({ code: 4_000, reason: '' })
+      expect(await socket.next()).toBe('last')
+      await socket.expectNothing()
+      expect(site.counters()['dropped.gone']).toBe(2)
+    })
+
     it.each([[false], [undefined]])('leaves the socket open on close %j', async (close) => {
       await using site = await answering(() => [{ content: 'x', close } as WebSocketReply])
       const socket = await site.connect('/')
