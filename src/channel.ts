@@ -53,6 +53,11 @@ class NamedChannel implements Channel {
     if (failures.length > 0) throw failures[0]?.error
   }
 
+  /** Where it sends. */
+  get backend(): ChannelBackend {
+    return chosenBackend(this.#choice)
+  }
+
   toString(): string {
     return this.name
   }
@@ -79,6 +84,11 @@ export function Channel<const Name extends string>(
 /** The reply channel of a message, whose name the backend made and needs no check. */
 export function replyChannelOf(name: string, backend: ChannelBackend): Channel {
   return new NamedChannel(name, backend)
+}
+
+/** The backend of a channel made here, unless its sends are held back. */
+export function backendOf(channel: object): ChannelBackend | undefined {
+  return channel instanceof NamedChannel && !isHolding(undefined) ? channel.backend : undefined
 }
 
 /** The backend a choice means. */

@@ -1,6 +1,6 @@
 import type { ChannelBackend, Inbox } from '../backends/channel-backend.ts'
 import type { Content } from '../content.ts'
-import { ChannelkitError, isChannelkitError } from '../errors.ts'
+import { isChannelkitError } from '../errors.ts'
 import { Backoff } from '../internal/backoff.ts'
 import { repeat } from '../internal/clock.ts'
 import type { HttpNotice } from '../message-formats.ts'
@@ -182,6 +182,7 @@ export class ClientLink {
   #close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.end()
     this.#controller?.abort(clientLeft())
   }
 }
@@ -297,6 +298,7 @@ export class ClientLinks {
 export function bodyStream(
   first: Uint8Array | undefined,
   link: ClientLink,
+  onEnd: () => void = () => {},
 ): ReadableStream<Uint8Array> {
   let head = first
   return new ReadableStream<Uint8Array>(
@@ -309,9 +311,11 @@ export function bodyStream(
         }
         const { bytes, isLast } = await link.nextBodyPart()
         if (bytes) controller.enqueue(bytes)
-        if (isLast) controller.close()
-        else if (!bytes) throw new ChannelkitError('ERR_BAD_REQUEST', 'a part of the body is empty')
+        if (!isLast) return
+        onEnd()
+        controller.close()
       },
+      cancel: onEnd,
     },
     { highWaterMark: 0 },
   )

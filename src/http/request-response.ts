@@ -1,6 +1,9 @@
-import type { Channel } from '../channel.ts'
+import { backendOf, type Channel } from '../channel.ts'
 import { ChannelkitError, shown } from '../errors.ts'
+import type { Message } from '../message.ts'
 import type { HttpRequest, HttpResponse } from '../message-formats.ts'
+import { bodyStream, ClientLinks } from './client-link.ts'
+import { maxPartBytes, partBytesFor } from './part-window.ts'
 import { parseCookies, parseQuery } from './query.ts'
 import { responseHeaders } from './response-head.ts'
 
@@ -8,30 +11,72 @@ import { responseHeaders } from './response-head.ts'
 const bodiless: ReadonlySet<number> = new Set([101, 103, 204, 205, 304])
 
 /**
- * Makes the WHATWG `Request` that an `http.request`'s content stands for.
+ * Makes the WHATWG `Request` that an `http.request` stands for.
  *
- * @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL.
+ * @param source - the message, or its content where the body is whole. Of a message whose body
+ *   comes in parts, the request's body reads them as they are wanted.
+ * @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL; `ERR_INVALID_ARGUMENT`
+ *   for content whose body comes in parts.
  */
-export function decodeRequest(content: HttpRequest, init: { signal?: AbortSignal } = {}): Request {
-  const host = content.headers.find(([name]) => name === 'host')?.[1] ?? content.server.join(':')
-  const query = content.query_string === '' ? '' : `?${content.query_string}`
-  const url = `${content.scheme}://${host}${content.raw_path === '*' ? '/*' : content.raw_path}${query}`
-  if (!URL.canParse(url)) {
-    throw new ChannelkitError(
-      'ERR_BAD_REQUEST',
-      `the request's URL is ${shown(url)}; check its Host`,
-    )
+export function decodeRequest(
+  source: HttpRequest | Message<'http.request'>,
+  init: { signal?: AbortSignal } = {},
+): Request {
+  if (!isMessage(source)) {
+    if (source.more_content) {
+      throw new ChannelkitError(
+        'ERR_INVALID_ARGUMENT',
+        'the body of the request comes in parts; give decodeRequest the message instead of its content',
+      )
+    }
+    return makeRequest(source, source.body, init)
   }
-  const headers = new Headers()
-  for (const [name, value] of content.headers) headers.append(name, value)
-  const { method, body } = content
-  const hasBody = body !== undefined && body.byteLength > 0 && method !== 'GET' && method !== 'HEAD'
+  const { content, backend } = source
+  if (!content.more_content) return makeRequest(content, content.body, init)
+  const link = ClientLinks.of(backend).open(content.reply_channel)
+  return makeRequest(
+    content,
+    bodyStream(content.body, link, () => link.end()),
+    init,
+  )
+}
+
+function isMessage(
+  source: HttpRequest | Message<'http.request'>,
+): source is Message<'http.request'> {
+  return 'channel' in source && 'backend' in source
+}
+
+/** Makes a `Request` of an `http.request`'s head and a body. */
+export function makeRequest(
+  content: HttpRequest,
+  body: Uint8Array | ReadableStream<Uint8Array> | undefined,
+  init: { readonly signal?: AbortSignal } = {},
+): Request {
+  const { method } = content
+  const url = requestUrl(content)
+  const headers = content.headers as [string, string][]
+  const isEmpty = body === undefined || (body instanceof Uint8Array && body.byteLength === 0)
+  if (isEmpty || method === 'GET' || method === 'HEAD') {
+    return new Request(url, { method, headers, ...init })
+  }
   return new Request(url, {
     method,
     headers,
     ...init,
-    ...(hasBody && { body: body as Uint8Array<ArrayBuffer> }),
+    body: body as Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+    ...{ duplex: 'half' },
   })
+}
+
+/** @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL. */
+function requestUrl(content: HttpRequest): string {
+  const host = content.headers.find(([name]) => name === 'host')?.[1] ?? content.server.join(':')
+  const query = content.query_string === '' ? '' : `?${content.query_string}`
+  const url = `${content.scheme}://${host}${content.raw_path === '*' ? '/*' : content.raw_path}${query}`
+  // A Host with `/`, `?`, `#` or `@` would make another URL than the one that was asked for.
+  if (!/[/?#@\\]/.test(host) && URL.canParse(url)) return url
+  throw new ChannelkitError('ERR_BAD_REQUEST', `the request's URL is ${shown(url)}; check its Host`)
 }
 
 /**
@@ -89,47 +134,113 @@ export function decodeResponse(content: HttpResponse): Response {
 
 /**
  * Answers an `http.request` with a `Response`, in parts as its body comes: what is there within a
- * turn of the event loop goes in one message.
+ * turn of the event loop goes in one message. A stream waits for a client that reads slowly.
  *
  * @param replyChannel - the request's.
+ * @throws an `AbortError` when the client has left before a stream's end.
  */
 export async function sendResponse(
   response: Response,
-  replyChannel: { send(content: HttpResponse): Promise<void> },
+  replyChannel: { send(content: HttpResponse): Promise<void>; readonly name?: string },
+): Promise<void> {
+  const backend = backendOf(replyChannel)
+  if (!backend || replyChannel.name === undefined) {
+    const send = (content: HttpResponse): Promise<void> => replyChannel.send(content)
+    await writeResponse(response, { send, sendPart: send }, maxPartBytes)
+    return
+  }
+  const link = ClientLinks.of(backend).open(replyChannel.name)
+  try {
+    await writeResponse(response, link, partBytesFor(backend.limits.maxContentBytes))
+  } finally {
+    link.end()
+  }
+}
+
+/** Where the parts of an answer go. */
+export interface ResponseSink {
+  /** Sends a whole answer, or the last part of one. */
+  send(content: HttpResponse): Promise<void>
+  /** Sends a part that others follow, as soon as the client has room for it. */
+  sendPart(content: HttpResponse): Promise<void>
+  readonly signal?: AbortSignal
+}
+
+/** Sends a `Response` to a sink; see {@link sendResponse}. */
+export async function writeResponse(
+  response: Response,
+  sink: ResponseSink,
+  partBytes: number,
+  isHead = false,
 ): Promise<void> {
   let head: HttpResponse = responseHead(response)
   if (!response.body) {
-    await replyChannel.send(head)
+    await sink.send(head)
     return
   }
   const reader = response.body.getReader()
-  let read = reader.read()
+  let stopCancelling = (): void => {}
   try {
+    let read = reader.read()
     for (;;) {
       const { done, value } = await read
       if (done) break
       read = reader.read()
       read.catch(() => {})
-      const next = await Promise.race([read, nextTurn()])
-      for (let start = 0; start < value.byteLength; start += maxPartBytes) {
-        const content = value.subarray(start, start + maxPartBytes)
-        if (next?.done && start + maxPartBytes >= value.byteLength) {
-          await replyChannel.send({ ...head, content })
+      const next = (await soon(read)) ?? (await Promise.race([read, nextTurn()]))
+      const isWhole = next?.done === true
+      if (isHead) {
+        // Its length is known only when nothing follows.
+        if (isWhole && value.byteLength <= partBytes) await sink.send({ ...head, content: value })
+        else {
+          await sink.send(head)
+          await reader.cancel()
+        }
+        return
+      }
+      for (let start = 0; start < value.byteLength; start += partBytes) {
+        const content = value.subarray(start, start + partBytes)
+        if (isWhole && start + partBytes >= value.byteLength) {
+          await sink.send({ ...head, content })
           return
         }
-        await replyChannel.send({ ...head, content, more_content: true })
+        await sink.sendPart({ ...head, content, more_content: true })
         head = {}
+        stopCancelling = cancelOnAbort(reader, sink.signal, stopCancelling)
       }
     }
-    await replyChannel.send(head)
+    sink.signal?.throwIfAborted()
+    await sink.send(head)
   } catch (error) {
     await reader.cancel(error).catch(() => {})
     throw error
+  } finally {
+    stopCancelling()
   }
 }
 
-// A quarter of the largest content by default, so that a part always fits.
-const maxPartBytes = 262_144
+/** Stops a stream that may be silent for long when its client leaves. */
+function cancelOnAbort(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  signal: AbortSignal | undefined,
+  stop: () => void,
+): () => void {
+  stop()
+  const cancel = (): void => {
+    reader.cancel(signal?.reason).catch(() => {})
+  }
+  signal?.addEventListener('abort', cancel, { once: true })
+  return () => signal?.removeEventListener('abort', cancel)
+}
+
+/** What `read` gives within a few microtasks, as a body that is there already does. */
+async function soon<T>(read: Promise<T>): Promise<T | undefined> {
+  return Promise.race([read, Promise.resolve().then(later).then(later).then(later)])
+}
+
+function later(): Promise<undefined> {
+  return Promise.resolve(undefined)
+}
 
 function nextTurn(): Promise<undefined> {
   return new Promise((resolve) => setImmediate(() => resolve(undefined)))

@@ -84,6 +84,10 @@ export class HttpExchange implements ReplyOwner {
       if (content.more_content !== true) this.forget()
       return
     }
+    if (content.abort === true) {
+      this.#cut()
+      return
+    }
     try {
       if (this.hasBegun) this.#writePart(content as HttpResponsePart)
       else this.#writeHead(content as HttpResponse)
@@ -100,6 +104,12 @@ export class HttpExchange implements ReplyOwner {
     this.#giveUp()
     if (this.hasBegun) this.#response.destroy()
     else answer(this.#response, status, text, this.#isBodyLeft ? closing(headers) : headers)
+  }
+
+  #cut(): void {
+    this.#end()
+    this.forget()
+    this.#response.destroy()
   }
 
   /** Ends the reply channel of one whose client has left. */
@@ -196,11 +206,7 @@ export class HttpExchange implements ReplyOwner {
     this.#write(body, hasMore, partCost(content.content))
   }
 
-  #writePart({ content, more_content, abort }: HttpResponsePart): void {
-    if (abort === true) {
-      this.fail(500, 'Internal Server Error')
-      return
-    }
+  #writePart({ content, more_content }: HttpResponsePart): void {
     this.#write(asBytes(content), more_content === true, partCost(content))
   }
 
