@@ -3,7 +3,7 @@ import type { ChannelDeclarations } from './channel-types.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
 import type { Routing } from './routing.ts'
-import type { FetchApp } from './view-layer/fetch-app.ts'
+import type { ViewApp } from './view-layer/view-app.ts'
 import type { WorkerSettings } from './worker.ts'
 
 /** What carries the messages of one named backend, and who consumes them. */
@@ -23,9 +23,10 @@ export interface Config {
   readonly channelBackends?: Readonly<Record<string, ChannelBackendConfig>>
   /**
    * The site's web app, which answers `http.request` where the routing has no consumer for it: an
-   * object with `fetch(request)`, as Hono's app is, or a reference `'./app.ts#app'` to one.
+   * object with `fetch(request)`, as Hono's app is; a Node handler `(req, res)`, as Express's is;
+   * an app of Fastify or Koa; a function that imports one, or a reference `'./app.ts#app'`.
    */
-  readonly app?: FetchApp | string
+  readonly app?: ViewApp | string
   /** The site's own channels, made by `defineChannels`. */
   readonly channels?: ChannelDeclarations
   /** URL prefix → folder of files served by the HTTP interface server, `{ '/static/': './public' }`. */

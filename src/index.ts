@@ -38,6 +38,8 @@ export type {
   Echo,
   HeaderList,
   HttpDisconnect,
+  HttpListen,
+  HttpNotice,
   HttpRequest,
   HttpResponse,
   HttpResponsePart,
@@ -57,4 +59,8 @@ export {
   type Routing,
 } from './routing.ts'
 export { Site, type SiteOptions, setup } from './site.ts'
+export { type ChannelView, channelView } from './view-layer/channel-view.ts'
+export type { FetchApp } from './view-layer/fetch-app.ts'
+export type { NodeApp, NodeHandler, ViewApp } from './view-layer/view-app.ts'
+export { type AnyRequest, defer, messageOf } from './view-layer/view-request.ts'
 export { echoChannel, Worker, type WorkerOptions, type WorkerSettings } from './worker.ts'

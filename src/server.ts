@@ -1,15 +1,18 @@
-import type { IncomingMessage, Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Config } from './config.ts'
 import { HttpServer } from './interface-servers/http-server.ts'
 import { Hub } from './interface-servers/hub.ts'
 import { peerReader } from './interface-servers/peer.ts'
-import { resolveHttpSettings, resolveWebSocketSettings } from './interface-servers/settings.ts'
+import {
+  type HttpSettings,
+  resolveHttpSettings,
+  resolveWebSocketSettings,
+} from './interface-servers/settings.ts'
 import { StaticFiles } from './interface-servers/static-files.ts'
 import { refuse, WebSocketServer } from './interface-servers/websocket-server.ts'
 import type { Clock } from './internal/clock.ts'
 import { Site, setup } from './site.ts'
-import type { Worker } from './worker.ts'
 
 export type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
 
@@ -42,6 +45,25 @@ export interface AttachedServers {
 }
 
 /**
+ * Makes a `node:http` server that holds its clients to the settings' limits: the head's size and
+ * time, which Node itself looks after. {@link attach} takes any server; on one made elsewhere
+ * those limits are that server's own.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG`
+ */
+export function createHttpServer(settings?: HttpSettings): Server {
+  const { headersMs, maxHeaderBytes } = resolveHttpSettings(settings)
+  return createServer({
+    maxHeaderSize: maxHeaderBytes,
+    headersTimeout: headersMs,
+    // Bodies have time limits of their own, which do not count the time a worker takes.
+    requestTimeout: 0,
+    connectionsCheckingInterval: Math.min(1_000, headersMs),
+    insecureHTTPParser: false,
+  })
+}
+
+/**
  * Attaches Channelkit's interface servers to a `node:http` server.
  *
  * @example
@@ -70,16 +92,11 @@ export async function attach(
   const staticFiles =
     config.staticFiles && new StaticFiles(config.staticFiles, loaded.root, isProduction)
 
-  await backend.open()
-  const workers: Worker[] = []
-  const channels: string[] = []
-  if (worker) {
-    for (const name of loaded.backendNames) {
-      channels.push(...(await loaded.routing(name)).keys())
-      workers.push(await loaded.worker(name))
-    }
-    await Promise.all(workers.map((each) => each.start()))
-  }
+  const names = worker ? loaded.backendNames : ['default']
+  await Promise.all(names.map((name) => loaded.backend(name).open()))
+  const workers = worker ? await Promise.all(names.map((name) => loaded.worker(name))) : []
+  const channels = workers.flatMap((each) => each.channels)
+  await Promise.all(workers.map((each) => each.start()))
   const hub = new Hub({ backend, logger, renewal: websocketSettings.renewal })
   await hub.start()
 
@@ -104,6 +121,7 @@ export async function attach(
   if (servesHttp) {
     http = new HttpServer({ hub, settings: httpSettings, readPeer, staticFiles })
     server.on('request', http.handleRequest)
+    server.on('checkContinue', http.handleContinue)
   }
 
   return {
@@ -123,7 +141,10 @@ export async function attach(
     async close() {
       await Promise.all([websocket?.close(), http?.close()])
       if (onUpgrade) server.off('upgrade', onUpgrade)
-      if (http) server.off('request', http.handleRequest)
+      if (http) {
+        server.off('request', http.handleRequest)
+        server.off('checkContinue', http.handleContinue)
+      }
       await Promise.race([hub.outbox.drained(), delay(backend.limits.clock, closeDrainMs)])
       const stillRunning = (await Promise.all(workers.map((each) => each.stop()))).flat()
       await hub.stop()

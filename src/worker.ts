@@ -96,6 +96,11 @@ export class Worker {
     this.#graceMs = setting('graceMs', options.graceMs ?? 30_000, 0, 86_400_000)
   }
 
+  /** The channels of its routing. */
+  get channels(): readonly string[] {
+    return this.#channels.filter((channel) => channel !== echoChannel)
+  }
+
   /** How many consumers run now. */
   get runningCount(): number {
     return this.#running.size

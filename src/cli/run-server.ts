@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createHttpServer } from '../server.ts'
 import { announceStart } from './announce-start.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
@@ -17,7 +17,7 @@ export async function runServer(options: RunServerOptions): Promise<number> {
   if (!options.worker) requireMultipleProcesses(loaded, 'default', 'runserver --no-worker')
   await openBackends(site, options.worker ? site.backendNames : ['default'])
   return runUntilSignal(logger, async () => {
-    const { url, channels, stop } = await serve(createServer(), site, {
+    const { url, channels, stop } = await serve(createHttpServer(site.config.http), site, {
       listen: options,
       attach: { http: true, worker: options.worker },
     })

@@ -16,8 +16,8 @@ export async function runWorker(options: RunWorkerOptions): Promise<number> {
   requireMultipleProcesses(loaded, name, 'runworker')
   await openBackends(site, [name])
   return runUntilSignal(logger, async () => {
-    const channels = [...(await site.routing(name)).keys()]
     const worker = await site.worker(name)
+    const { channels } = worker
     await worker.start()
     announceStart(loaded, 'runworker', {
       backend: describeBackend(site, name),

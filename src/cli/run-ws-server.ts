@@ -1,4 +1,5 @@
 import { createServer, type ServerResponse } from 'node:http'
+import { createHttpServer } from '../server.ts'
 import { announceStart } from './announce-start.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
@@ -19,7 +20,7 @@ export async function runWebSocketServer(options: RunWebSocketServerOptions): Pr
   await openBackends(site, ['default'])
   return runUntilSignal(logger, async () => {
     const server = acceptAll
-      ? createServer()
+      ? createHttpServer(site.config.http)
       : createServer((_request, response) => refuseHttp(response))
     const { url, stop } = await serve(server, site, {
       listen: options,

@@ -63,6 +63,11 @@ export class ClientLink {
     return this.#controller.signal
   }
 
+  /** Whether anybody has asked for its signal. */
+  get hasSignal(): boolean {
+    return this.#controller !== undefined
+  }
+
   get isClosed(): boolean {
     return this.#isClosed
   }

@@ -1,9 +1,15 @@
 import type { Consumer } from '../consumer.ts'
-import { ChannelkitError, isChannelkitError, shown } from '../errors.ts'
-import { decodeRequest, sendResponse } from '../http/request-response.ts'
+import { isChannelkitError } from '../errors.ts'
+import { ClientLinks } from '../http/client-link.ts'
+import { partBytesFor } from '../http/part-window.ts'
+import { requestId } from '../http/request-id.ts'
 import type { Logger } from '../logger.ts'
 import type { Message } from '../message.ts'
-import type { FetchApp } from './fetch-app.ts'
+import type { HttpResponse } from '../message-formats.ts'
+import { runFetchView } from './fetch-view.ts'
+import { runNodeView } from './node-view.ts'
+import { findApp } from './view-app.ts'
+import type { ViewRequest } from './view-request.ts'
 
 export interface ViewOptions {
   readonly isProduction: boolean
@@ -13,46 +19,60 @@ export interface ViewOptions {
 /**
  * Makes the consumer of `http.request` that hands each request to the site's app.
  *
- * @param app - a fetch-style app.
+ * @param app - a fetch-style app, a Node handler, or a function that imports one.
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when it is none.
  */
 export async function viewConsumer(app: unknown, options: ViewOptions): Promise<Consumer> {
-  if (!isFetchApp(app)) {
-    throw new ChannelkitError(
-      'ERR_INVALID_CONFIG',
-      `app is ${shown(app)}; give an object with fetch(request), as Hono's app is`,
-    )
-  }
-  const view = async (message: Message<'http.request'>): Promise<void> => {
+  const found = await findApp(app)
+  const run =
+    found.kind === 'fetch'
+      ? (view: ViewRequest) => runFetchView(found.fetch, view)
+      : (view: ViewRequest) => runNodeView(found.handle, view)
+  const consumer = async (message: Message<'http.request'>): Promise<void> => {
+    const { backend, content } = message
+    const view: ViewRequest = {
+      message,
+      link: ClientLinks.of(backend).open(content.reply_channel),
+      partBytes: partBytesFor(backend.limits.maxContentBytes),
+      hasBegun: false,
+      isDeferred: false,
+    }
     try {
-      await sendResponse(await app.fetch(decodeRequest(message.content)), message.replyChannel)
+      await run(view)
     } catch (error) {
-      const { method, path } = message.content
-      if (isChannelkitError(error, 'ERR_BAD_REQUEST')) {
-        await message.replyChannel.send({
-          status: 400,
-          content_type: 'text/plain',
-          content: 'Bad Request',
-        })
-        return
-      }
-      options.logger.error({ err: error, method, path }, `the view of ${method} ${path} failed`)
-      await message.replyChannel.send({
-        status: 500,
-        content_type: 'text/plain; charset=utf-8',
-        content: options.isProduction ? 'Internal Server Error' : stackOf(error),
-      })
+      await fail(view, error, options)
+    } finally {
+      view.link.end()
     }
   }
-  return view as Consumer
+  return consumer as Consumer
 }
 
-function isFetchApp(app: unknown): app is FetchApp {
-  return (
-    ((typeof app === 'object' && app !== null) || typeof app === 'function') &&
-    'fetch' in app &&
-    typeof app.fetch === 'function'
-  )
+async function fail(
+  { message, link, hasBegun, isDeferred }: ViewRequest,
+  error: unknown,
+  { isProduction, logger }: ViewOptions,
+): Promise<void> {
+  const { method, path } = message.content
+  // It was ended because its client has gone; there is nobody to answer.
+  if (link.isClosed) return
+  if (!hasBegun && isChannelkitError(error, 'ERR_BAD_REQUEST')) {
+    await link.send({ status: 400, content_type: 'text/plain', content: 'Bad Request' })
+    return
+  }
+  const id = requestId(message.content.reply_channel)
+  logger.error({ err: error, method, path, request: id }, `the view of ${method} ${path} failed`)
+  if (isDeferred) return
+  if (hasBegun) await link.send({ abort: true })
+  else await link.send(errorPage(error, id, isProduction))
+}
+
+function errorPage(error: unknown, id: string, isProduction: boolean): HttpResponse {
+  return {
+    status: 500,
+    content_type: 'text/plain; charset=utf-8',
+    content: isProduction ? `Internal Server Error\nRequest ${id}\n` : stackOf(error),
+  }
 }
 
 function stackOf(error: unknown): string {

@@ -353,7 +353,7 @@ describe('viewConsumer', () => {
 
   it.each([
     ['development', /Error: broken\n {4}at /],
-    ['production', /^Internal Server Error$/],
+    ['production', /^Internal Server Error\nRequest [\w-]{10}\n$/],
   ] as const)('answers 500 to a failure, in %s', async (mode, text) => {
     const app = {
       fetch: () => {

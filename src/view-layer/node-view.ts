@@ -1,0 +1,233 @@
+import { IncomingMessage, ServerResponse } from 'node:http'
+import type { HttpRequest, HttpResponse } from '../message-formats.ts'
+import { MemorySocket } from './memory-socket.ts'
+import { NodeAnswer } from './node-answer.ts'
+import type { NodeHandler } from './view-app.ts'
+import { rememberRequest, type ViewRequest } from './view-request.ts'
+
+// Node's own request and response are used, so that frameworks find every property they know. What
+// an app writes is caught by own properties of the response: those survive frameworks that change
+// its prototype, as Express does.
+const nodeWriteHead = ServerResponse.prototype.writeHead
+const nodeEnd = ServerResponse.prototype.end
+
+/** What Node's parser uses to fill a request. */
+interface ParsedRequest {
+  _addHeaderLines(headers: readonly string[], count: number): void
+}
+
+/** Has a handler of Node's requests answer a request. Resolves when its answer is sent. */
+export async function runNodeView(handler: NodeHandler, view: ViewRequest): Promise<void> {
+  const { content } = view.message
+  const { link } = view
+  const socket = new MemorySocket(content)
+  const request = nodeRequest(content, socket, view)
+  const answer = new NodeAnswer(view)
+  const response = nodeResponse(request, answer, socket, content.method === 'HEAD')
+  rememberRequest(request, view)
+
+  const onAbort = (): void => {
+    request.destroy(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }))
+    socket.destroy()
+  }
+  let isDone = false
+  const done = new Promise<void>((resolve) => {
+    view.onDefer = resolve
+    response.once('finish', resolve)
+    response.once('close', resolve)
+  })
+  // Not before it is needed: most answers are there before their client could leave.
+  const watch = setImmediate(() => {
+    if (!isDone) link.signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    await handler(request, response)
+    await done
+    if (view.isDeferred) return
+    await answer.sent.catch((error: unknown) => {
+      if (!link.isClosed) throw error
+    })
+    if (!response.writableEnded && !link.isClosed) await link.send({ abort: true })
+  } finally {
+    isDone = true
+    clearImmediate(watch)
+    if (link.hasSignal) link.signal.removeEventListener('abort', onAbort)
+    if (!view.isDeferred) close(request, socket)
+  }
+}
+
+/** What Node's server does when a response is finished. */
+function close(request: IncomingMessage, socket: MemorySocket): void {
+  if (request.complete) request.resume()
+  else request.destroy()
+  socket.destroy()
+}
+
+function nodeRequest(
+  content: HttpRequest,
+  socket: MemorySocket,
+  { link }: ViewRequest,
+): IncomingMessage {
+  const request = new IncomingMessage(socket.asSocket)
+  request.method = content.method
+  request.url =
+    content.query_string === '' ? content.raw_path : `${content.raw_path}?${content.query_string}`
+  request.httpVersion = content.http_version
+  request.httpVersionMajor = 1
+  request.httpVersionMinor = content.http_version === '1.0' ? 0 : 1
+  const lines: string[] = []
+  for (const [name, value] of content.headers) lines.push(name, value)
+  ;(request as unknown as ParsedRequest)._addHeaderLines(lines, lines.length)
+  if (!content.more_content) {
+    if (content.body) request.push(content.body)
+    request.complete = true
+    request.push(null)
+    return request
+  }
+  let first = content.body
+  let isReading = false
+  request._read = () => {
+    if (first) {
+      const bytes = first
+      first = undefined
+      request.push(bytes)
+      return
+    }
+    if (isReading) return
+    isReading = true
+    link.nextBodyPart().then(
+      ({ bytes, isLast }) => {
+        isReading = false
+        if (isLast) request.complete = true
+        if (bytes) request.push(bytes)
+        if (isLast) request.push(null)
+        else if (!bytes) request._read(0)
+      },
+      (error: unknown) => request.destroy(error as Error),
+    )
+  }
+  return request
+}
+
+type Callback = (error?: Error | null) => void
+
+function nodeResponse(
+  request: IncomingMessage,
+  answer: NodeAnswer,
+  socket: MemorySocket,
+  isHead: boolean,
+): ServerResponse {
+  const response = new ServerResponse(request)
+  response.assignSocket(socket.asSocket)
+  answer.onDrain = () => response.emit('drain')
+
+  const begin = (): void => {
+    if (!response.headersSent) response.writeHead(response.statusCode)
+  }
+  const isBodiless = (): boolean =>
+    isHead || response.statusCode === 204 || response.statusCode === 304
+  const own = {
+    writeHead(status: number, reason?: unknown, headers?: unknown): ServerResponse {
+      const given = typeof reason === 'string' ? headers : reason
+      if (!response.headersSent && given) foldHeaders(response, given as GivenHeaders)
+      if (typeof reason === 'string') response.statusMessage = reason
+      nodeWriteHead.call(response, status)
+      answer.begin(headOf(response))
+      return response
+    },
+    flushHeaders(): void {
+      begin()
+      answer.flush()
+    },
+    write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+      const [bytes, called] = written(chunk, encoding, callback)
+      if (response.writableEnded || bytes === undefined || response.destroyed) {
+        return ServerResponse.prototype.write.call(
+          response,
+          chunk,
+          encoding as BufferEncoding,
+          callback as Callback,
+        )
+      }
+      begin()
+      if (isBodiless() || bytes.byteLength === 0) {
+        if (called) process.nextTick(called)
+        return true
+      }
+      return answer.write(bytes, called)
+    },
+    end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
+      if (typeof chunk === 'function') return own.end(undefined, undefined, chunk)
+      const [bytes, called] = written(chunk, encoding, callback)
+      if (response.writableEnded || response.destroyed) {
+        return nodeEnd.call(response, chunk, encoding as BufferEncoding, callback as Callback)
+      }
+      begin()
+      answer.end(isBodiless() ? undefined : bytes)
+      socket.sent = answer.sent
+      return nodeEnd.call(response, undefined, 'latin1', called)
+    },
+    writeContinue: noInterim,
+    writeProcessing: noInterim,
+    writeEarlyHints: (_hints: unknown, callback?: () => void) => noInterim(callback),
+    // The interface server drops trailers.
+    addTrailers: noInterim,
+  }
+  return Object.assign(response, own)
+}
+
+function noInterim(callback?: unknown): void {
+  if (typeof callback === 'function') callback()
+}
+
+/** The arguments of `write` or `end`, sorted; no bytes for what Node is to refuse itself. */
+function written(
+  chunk: unknown,
+  encoding: unknown,
+  callback: unknown,
+): [bytes: Uint8Array | undefined, callback: (() => void) | undefined] {
+  const called = typeof encoding === 'function' ? encoding : callback
+  const done = typeof called === 'function' ? (called as () => void) : undefined
+  if (typeof chunk === 'string') {
+    const charset = typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'
+    return [Buffer.from(chunk, charset), done]
+  }
+  return [chunk instanceof Uint8Array ? chunk : undefined, done]
+}
+
+type GivenHeaders =
+  | Readonly<Record<string, string | number | readonly string[]>>
+  | readonly (string | number | readonly string[])[]
+  | readonly (readonly [string, string])[]
+
+/** Sets what `writeHead` was given, which Node would not store where no header was set before. */
+function foldHeaders(response: ServerResponse, given: GivenHeaders): void {
+  if (!Array.isArray(given)) {
+    for (const [name, value] of Object.entries(given)) {
+      if (value !== undefined) response.setHeader(name, value)
+    }
+    return
+  }
+  const flat = Array.isArray(given[0]) ? given.flat() : given
+  if (flat.length % 2 !== 0) return
+  for (let index = 0; index < flat.length; index += 2) response.removeHeader(String(flat[index]))
+  for (let index = 0; index < flat.length; index += 2) {
+    response.appendHeader(String(flat[index]), flat[index + 1] as string)
+  }
+}
+
+/** Left out by Node's own types. */
+interface RawHeaderNames {
+  getRawHeaderNames(): readonly string[]
+}
+
+function headOf(response: ServerResponse): HttpResponse {
+  const headers: [string, string][] = []
+  const { getRawHeaderNames } = response as unknown as RawHeaderNames
+  for (const name of getRawHeaderNames.call(response)) {
+    const value = response.getHeader(name)
+    if (Array.isArray(value)) for (const each of value) headers.push([name, each])
+    else if (value !== undefined) headers.push([name, String(value)])
+  }
+  return { status: response.statusCode, headers }
+}

@@ -1,0 +1,75 @@
+import type { IncomingMessage } from 'node:http'
+import { ChannelkitError } from '../errors.ts'
+import type { ClientLink } from '../http/client-link.ts'
+import type { Message } from '../message.ts'
+
+/** One request as the view layer handles it. */
+export interface ViewRequest {
+  readonly message: Message<'http.request'>
+  readonly link: ClientLink
+  readonly partBytes: number
+  /** Whether some of the answer has been sent. */
+  hasBegun: boolean
+  /** Whether a consumer answers it later. */
+  isDeferred: boolean
+  /** Called when it is deferred, for views that do not return. */
+  onDefer?: () => void
+}
+
+const viewRequests = new WeakMap<object, ViewRequest>()
+
+/** Remembers what request of an app's kind stands for. */
+export function rememberRequest(request: Request | IncomingMessage, view: ViewRequest): void {
+  viewRequests.set(request, view)
+}
+
+export function viewRequestOf(request: object): ViewRequest | undefined {
+  return viewRequests.get(request)
+}
+
+/** A view's request: a WHATWG `Request`, Node's, or a context that has one, as Hono's `c` has. */
+export type AnyRequest = Request | IncomingMessage | { readonly req: { readonly raw: Request } }
+
+/**
+ * The message that a view's request came in.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for a request that did not come through
+ *   Channelkit.
+ */
+export function messageOf(request: AnyRequest): Message<'http.request'> {
+  return found(request).message
+}
+
+/**
+ * Leaves the answer to whoever sends it on the request's reply channel, so that no worker is held
+ * meanwhile. The view returns what this returns; a Node handler just ends.
+ *
+ * @example
+ * ```ts
+ * app.get('/news', async (c) => {
+ *   await Group('news').add(messageOf(c).replyChannel)
+ *   return defer(c)
+ * })
+ * ```
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for a request that did not come through
+ *   Channelkit.
+ */
+export function defer(request: AnyRequest): Response {
+  const view = found(request)
+  view.isDeferred = true
+  view.onDefer?.()
+  return new Response(null, { status: 202 })
+}
+
+function found(request: AnyRequest): ViewRequest {
+  const inner =
+    'req' in request && !('httpVersion' in request)
+      ? (request as { readonly req: { readonly raw: Request } }).req.raw
+      : request
+  const view = viewRequestOf(inner)
+  if (view) return view
+  throw new ChannelkitError(
+    'ERR_INVALID_ARGUMENT',
+    'the request did not come through Channelkit; pass the one the app was called with, and run the app as the config’s app',
+  )
+}

@@ -1,0 +1,89 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Config, Logger, Routing } from 'channelkit'
+import { Site } from 'channelkit'
+import type { BackendOptions } from 'channelkit/backend'
+import { MemoryBackend } from 'channelkit/memory'
+import { type AttachedServers, attach, createHttpServer } from 'channelkit/server'
+import { SqliteBackend } from 'channelkit/sqlite'
+
+/** What carries the messages of a site under test. */
+export type Carrier = 'memory' | 'sqlite'
+export const carriers: readonly Carrier[] = ['memory', 'sqlite']
+
+export interface ServedSite {
+  readonly port: number
+  readonly server: Server
+  readonly servers: AttachedServers
+  /** What was logged as an error or a warning. */
+  readonly log: {
+    readonly level: string
+    readonly facts: Record<string, unknown>
+    readonly message: string
+  }[]
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** Serves a site on a real port: interface server and worker, with a backend between them. */
+export async function serveSite(
+  carrier: Carrier,
+  { routing, ...config }: Omit<Config, 'channelBackends'> & { readonly routing?: Routing },
+  options: { readonly worker?: boolean; readonly backend?: BackendOptions } = {},
+): Promise<ServedSite> {
+  const folder = await mkdtemp(join(tmpdir(), 'channelkit-http-'))
+  const backend =
+    carrier === 'memory'
+      ? new MemoryBackend(options.backend)
+      : new SqliteBackend({ ...options.backend, file: join(folder, 'channels.sqlite') })
+  const log: ServedSite['log'] = []
+  const note =
+    (level: string) =>
+    (facts: object, message: string): void => {
+      log.push({ level, facts: { ...facts }, message })
+    }
+  const logger: Logger = { debug() {}, info() {}, warn: note('warn'), error: note('error') }
+  const site = await Site.load(
+    { ...config, channelBackends: { default: { backend, ...(routing && { routing }) } } },
+    { logger },
+  )
+  const server = createHttpServer(config.http)
+  const servers = await attach(server, site, { http: true, worker: options.worker ?? true })
+  const port = await listening(server)
+  return {
+    port,
+    server,
+    servers,
+    log,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+      await servers.close()
+      await site.close()
+      await rm(folder, { recursive: true })
+    },
+  }
+}
+
+/** Serves a handler as it is served without Channelkit. */
+export async function serveDirectly(handler: RequestListener): Promise<{
+  readonly port: number
+  [Symbol.asyncDispose](): Promise<void>
+}> {
+  const server = createServer(handler)
+  const port = await listening(server)
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
+
+async function listening(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return (server.address() as AddressInfo).port
+}
