@@ -9,6 +9,7 @@ import { rememberRequest, type ViewRequest } from './view-request.ts'
 // an app writes is caught by own properties of the response: those survive frameworks that change
 // its prototype, as Express does.
 const nodeWriteHead = ServerResponse.prototype.writeHead
+const nodeRead = IncomingMessage.prototype._read
 const nodeEnd = ServerResponse.prototype.end
 
 /** What Node's parser uses to fill a request. */
@@ -86,7 +87,9 @@ function nodeRequest(
   }
   let first = content.body
   let isReading = false
-  request._read = () => {
+  request._read = (size) => {
+    // Notes that somebody reads, without which Node asks for two parts and no more.
+    nodeRead.call(request, size)
     if (first) {
       const bytes = first
       first = undefined

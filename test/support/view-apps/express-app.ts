@@ -38,7 +38,7 @@ export function createExpressApp() {
 
   app.get('/', (_request, response) => response.send('Hello world!'))
   app.get('/json', (request, response) =>
-    response.json({ query: request.query, host: request.host }),
+    response.json({ query: request.query, host: request.hostname }),
   )
   app.post('/json', (request, response) => response.status(201).json(request.body))
   app.post('/form', (request, response) => response.json(request.body))
