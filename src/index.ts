@@ -51,12 +51,17 @@ export type {
   WebSocketReply,
 } from './message-formats.ts'
 export { Requeue } from './requeue.ts'
+export type { PathParams, RouteFilter } from './route-filter.ts'
 export {
   type ConsumerReference,
   defineRouting,
+  type FilteredRoute,
+  include,
   type LoadedRouting,
   type Route,
+  type RoutedMessage,
   type Routing,
+  route,
 } from './routing.ts'
 export { Site, type SiteOptions, setup } from './site.ts'
 export { type ChannelView, channelView } from './view-layer/channel-view.ts'

@@ -2,9 +2,16 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Consumer, consumerName, nameConsumer } from './consumer.ts'
+import type { Content } from './content.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { Message } from './message.ts'
 import { workChannelNameFault } from './names.ts'
+import {
+  compileFilter,
+  type FilterMatch,
+  type PathParams,
+  type RouteFilter,
+} from './route-filter.ts'
 
 /** Where a consumer is exported: `'./consumers.ts#wsAdd'`, relative to the site's root folder. */
 export type ConsumerReference = `${string}#${string}`
@@ -15,6 +22,69 @@ export type Route<Name extends string> = Consumer<Message<Name>> | ConsumerRefer
 /** A table from channel name to consumer, made by {@link defineRouting}. */
 export interface Routing {
   readonly routes: ReadonlyMap<string, Consumer<never> | ConsumerReference>
+  /** Routes that take only some messages of their channel, in the order in which they are tried. */
+  readonly filtered: readonly FilteredRoute[]
+}
+
+/** A route that takes the messages all of its filters let through. */
+export interface FilteredRoute {
+  readonly channel: string
+  readonly filters: readonly FilterMatch[]
+  readonly route: Consumer<never> | ConsumerReference
+}
+
+/** A message that came by a filtered route. */
+export type RoutedMessage<Name extends string, Path> = Message<Name> & {
+  /** What the named parts of the filters matched. */
+  readonly params: PathParams<Path>
+}
+
+/**
+ * Routes those messages of a channel that a filter lets through; the first such route wins. What
+ * none takes goes to the channel's own consumer, or the site's app.
+ *
+ * @example
+ * ```ts
+ * export const channelRouting = defineRouting(
+ *   { 'websocket.disconnect': wsLeave },
+ *   route('http.request', { path: '/hello', method: 'GET' }, hello),
+ *   route('websocket.connect', { path: '/rooms/:room' }, async (message) => {
+ *     await Group(message.params.room).add(message.replyChannel)
+ *   }),
+ * )
+ * ```
+ * @throws {ChannelkitError} `ERR_INVALID_NAME`; `ERR_INVALID_CONFIG` for a filter whose groups
+ *   have no names.
+ */
+export function route<const Name extends string, const Filter extends RouteFilter>(
+  channel: Name,
+  filter: Filter,
+  consumer: Consumer<RoutedMessage<Name, Filter['path']>> | ConsumerReference,
+): Routing {
+  const fault = workChannelNameFault(channel)
+  if (fault) throw fault
+  checkRoute(channel, consumer)
+  const filtered = { channel, filters: [compileFilter(filter, false)], route: consumer }
+  return { routes: new Map(), filtered: [filtered] }
+}
+
+/**
+ * Takes in a routing for the messages that a filter lets through. Its `path` is a prefix, which
+ * the routing's own filters do not see; `params` of both come together.
+ *
+ * @example
+ * ```ts
+ * defineRouting({}, include(liveblogRouting, { path: '/liveblog' }))
+ * ```
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG`
+ */
+export function include(routing: Routing, filter: RouteFilter = {}): Routing {
+  const match = compileFilter(filter, true)
+  const filtered = [
+    ...routing.filtered.map((each) => ({ ...each, filters: [match, ...each.filters] })),
+    ...[...routing.routes].map(([channel, each]) => ({ channel, filters: [match], route: each })),
+  ]
+  return { routes: new Map(), filtered }
 }
 
 type RoutingTable<Names extends string> = { readonly [Name in Names]: Route<Name> }
@@ -40,12 +110,7 @@ export function defineRouting<Names extends string>(
   const add = (channel: string, route: unknown): void => {
     const fault = workChannelNameFault(channel)
     if (fault) throw fault
-    if (!isRoute(route)) {
-      throw new ChannelkitError(
-        'ERR_INVALID_CONFIG',
-        `the route of channel ${channel} is ${shown(route)}; give a function or './file.ts#name'`,
-      )
-    }
+    checkRoute(channel, route)
     const other = routes.get(channel)
     if (other !== undefined) {
       throw new ChannelkitError(
@@ -57,7 +122,18 @@ export function defineRouting<Names extends string>(
   }
   for (const [channel, route] of Object.entries(table)) add(channel, route)
   for (const routing of include) for (const [channel, route] of routing.routes) add(channel, route)
-  return { routes }
+  return { routes, filtered: include.flatMap(({ filtered }) => filtered) }
+}
+
+function checkRoute(
+  channel: string,
+  route: unknown,
+): asserts route is Consumer<never> | ConsumerReference {
+  if (isRoute(route)) return
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `the route of channel ${channel} is ${shown(route)}; give a function or './file.ts#name'`,
+  )
 }
 
 /** A routing whose references are loaded: what a worker runs. */
@@ -67,19 +143,85 @@ export type LoadedRouting = ReadonlyMap<string, Consumer>
  * Loads every reference of a routing.
  *
  * @param root - the folder that references start from.
+ * @param rest - consumers of channels that the routing has none for.
  * @throws {ChannelkitError} `ERR_CONSUMER_NOT_FOUND` naming channel, reference and what the file
  *   exports instead; the file's own error as `cause` when loading it fails.
  */
-export async function loadRouting(routing: Routing, root: string): Promise<LoadedRouting> {
-  const loaded = new Map<string, Consumer>()
-  for (const [channel, route] of routing.routes) {
-    const consumer =
-      typeof route === 'string'
-        ? nameConsumer(await loadConsumer(channel, route, root), route)
-        : route
-    loaded.set(channel, consumer as Consumer)
+export async function loadRouting(
+  routing: Routing,
+  root: string,
+  rest: LoadedRouting = new Map(),
+): Promise<LoadedRouting> {
+  const load = async (
+    channel: string,
+    route: Consumer<never> | ConsumerReference,
+  ): Promise<Consumer> =>
+    typeof route === 'string'
+      ? nameConsumer(await loadConsumer(channel, route, root), route)
+      : (route as Consumer)
+  const loaded = new Map(rest)
+  for (const [channel, route] of routing.routes) loaded.set(channel, await load(channel, route))
+  const choices = new Map<string, Choice[]>()
+  for (const { channel, filters, route } of routing.filtered) {
+    const list = choices.get(channel) ?? []
+    list.push({ filters, consumer: await load(channel, route) })
+    choices.set(channel, list)
+  }
+  for (const [channel, list] of choices) {
+    loaded.set(channel, choosing(channel, list, loaded.get(channel)))
   }
   return loaded
+}
+
+interface Choice {
+  readonly filters: readonly FilterMatch[]
+  readonly consumer: Consumer
+}
+
+/** The consumer of a channel with filtered routes. */
+function choosing(
+  channel: string,
+  choices: readonly Choice[],
+  otherwise: Consumer = refuseUnrouted,
+): Consumer {
+  const consumer: Consumer = (message) => {
+    for (const choice of choices) {
+      const params = paramsOf(choice.filters, message.content)
+      if (params) return choice.consumer(Object.assign(message, { params }))
+    }
+    return otherwise(message)
+  }
+  const names = choices.map((choice) => consumerName(choice.consumer))
+  return nameConsumer(consumer, `routes of ${channel} to ${names.join(', ')}`.slice(0, 200))
+}
+
+function paramsOf(
+  filters: readonly FilterMatch[],
+  content: Content,
+): Readonly<Record<string, string>> | undefined {
+  let path = typeof content.path === 'string' ? content.path : undefined
+  let params: Readonly<Record<string, string>> = {}
+  for (const filter of filters) {
+    const match = filter(content, path)
+    if (!match) return undefined
+    params = { ...params, ...match.params }
+    if (path !== undefined) path = match.rest
+  }
+  return params
+}
+
+/** What becomes of a message that no route takes: its client is told, where it waits for an answer. */
+const refuseUnrouted: Consumer = async (message) => {
+  if (!message.hasReplyChannel) return
+  if (message.channel === 'http.request') {
+    await message.replyChannel.send({
+      status: 404,
+      content_type: 'text/plain; charset=utf-8',
+      content: 'Not Found',
+    })
+  } else if (message.channel === 'websocket.connect') {
+    await message.replyChannel.send({ accept: false, close: 4404, reason: 'no such path' })
+  }
 }
 
 /**

@@ -92,11 +92,12 @@ export class Site implements SiteHandle {
   async routing(name = 'default'): Promise<LoadedRouting> {
     const entry = backendConfigs(this.config)[name]
     const routing = await this.#findRouting(name, entry?.routing)
-    const loaded = new Map(await loadRouting(routing, this.root))
-    if (name === 'default' && this.config.app !== undefined && !loaded.has('http.request')) {
-      loaded.set('http.request', nameConsumer(await this.#view(this.config.app), 'view layer'))
+    const rest = new Map<string, Consumer>()
+    const { app } = this.config
+    if (name === 'default' && app !== undefined && !routing.routes.has('http.request')) {
+      rest.set('http.request', nameConsumer(await this.#view(app), 'view layer'))
     }
-    return loaded
+    return loadRouting(routing, this.root, rest)
   }
 
   /** Makes a worker for a backend; it is still to be started. */
