@@ -26,3 +26,37 @@ export function nameConsumer<C extends Consumer<never>>(consumer: C, name: strin
 export function consumerName(consumer: Consumer<never>): string {
   return names.get(consumer) ?? (consumer.name || 'anonymous consumer')
 }
+
+/** On a function that {@link markLinearized} marked. A registered symbol, so across copies. */
+const linearized = Symbol.for('channelkit.linearized')
+
+/** Has workers run the consumer's messages by lines. */
+export function markLinearized<C extends Consumer<never>>(consumer: C): C {
+  Object.defineProperty(consumer, linearized, { value: true })
+  return consumer
+}
+
+/** Whether the consumer, or one that it wraps, is linearized. */
+export function isLinearized(consumer: Consumer<never>): boolean {
+  return linearized in consumer
+}
+
+/**
+ * Gives `outer`, which calls `inner`, what workers know `inner` by: its name, and that it is
+ * linearized. Every wrapper returns its consumer through this.
+ *
+ * @example
+ * ```ts
+ * export function timed<M extends Message>(consumer: Consumer<M>): Consumer<M> {
+ *   return wrapConsumer(async (message: M) => {
+ *     const startedAt = performance.now()
+ *     await consumer(message)
+ *     console.log(message.channel, performance.now() - startedAt)
+ *   }, consumer)
+ * }
+ * ```
+ */
+export function wrapConsumer<C extends Consumer<never>>(outer: C, inner: Consumer<never>): C {
+  if (isLinearized(inner)) markLinearized(outer)
+  return nameConsumer(outer, consumerName(inner))
+}

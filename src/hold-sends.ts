@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { type Consumer, consumerName, nameConsumer } from './consumer.ts'
+import { type Consumer, wrapConsumer } from './consumer.ts'
 import { type Content, copyContent, measureContent } from './content.ts'
 
 type HeldSend = () => Promise<void>
@@ -31,7 +31,7 @@ export function holdSends<M>(consumer: Consumer<M>): Consumer<M> {
     const results = await Promise.allSettled(sends.map((send) => send()))
     for (const result of results) if (result.status === 'rejected') throw result.reason
   }
-  return nameConsumer(holding, consumerName(consumer))
+  return wrapConsumer(holding, consumer)
 }
 
 /** Whether a send made here and with these options is to be held. */

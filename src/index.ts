@@ -13,7 +13,7 @@ export {
   type ReplyOf,
 } from './channel-types.ts'
 export { type ChannelBackendConfig, type Config, defineConfig } from './config.ts'
-export type { Consumer, ConsumerWrapper } from './consumer.ts'
+export { type Consumer, type ConsumerWrapper, wrapConsumer } from './consumer.ts'
 export type { Content, ContentValue } from './content.ts'
 export {
   ChannelkitError,
@@ -69,3 +69,4 @@ export type { FetchApp } from './view-layer/fetch-app.ts'
 export type { NodeApp, NodeHandler, ViewApp } from './view-layer/view-app.ts'
 export { type AnyRequest, defer, messageOf } from './view-layer/view-request.ts'
 export { echoChannel, Worker, type WorkerOptions, type WorkerSettings } from './worker.ts'
+export { linearize } from './wrappers/linearize.ts'

@@ -28,7 +28,24 @@ export interface MessageOf<C, Reply extends Content> {
   readonly attempts: number
   /** The backend that carried it. */
   readonly backend: ChannelBackend
+  /**
+   * Aborted, with `ERR_LOCK_LOST`, when a linearized consumer has lost its turn: it was stopped, or
+   * cut off from the backend, for longer than the lease, and others may run the client's next
+   * message. Read it anew before what must not come late:
+   * `message.signal.throwIfAborted()`. Never aborted otherwise.
+   */
+  readonly signal: AbortSignal
 }
+
+/** Of a message in a worker: the turn it runs under, `undefined` when it runs without. */
+export const turnOf = Symbol('turn')
+
+/** The turn of a line as its consumer sees it. */
+export interface RunningTurn {
+  readonly signal: AbortSignal
+}
+
+const neverAborted = new AbortController().signal
 
 /** The message a worker makes of what a backend handed over. */
 export class ReceivedMessage implements Message {
@@ -36,6 +53,8 @@ export class ReceivedMessage implements Message {
   readonly channel: string
   readonly attempts: number
   readonly backend: ChannelBackend
+  /** Left out where no worker runs it. */
+  readonly [turnOf]?: RunningTurn | undefined
   #replyChannel: Channel | undefined
 
   constructor(incoming: IncomingMessage, backend: ChannelBackend) {
@@ -43,6 +62,10 @@ export class ReceivedMessage implements Message {
     this.channel = incoming.channel
     this.attempts = incoming.attempts
     this.backend = backend
+  }
+
+  get signal(): AbortSignal {
+    return this[turnOf]?.signal ?? neverAborted
   }
 
   get hasReplyChannel(): boolean {
@@ -60,5 +83,15 @@ export class ReceivedMessage implements Message {
     }
     this.#replyChannel = replyChannelOf(name, this.backend)
     return this.#replyChannel
+  }
+}
+
+/** The message a worker runs, with its turn where it has one. */
+export class WorkerMessage extends ReceivedMessage {
+  override readonly [turnOf]: RunningTurn | undefined
+
+  constructor(incoming: IncomingMessage, backend: ChannelBackend, turn: RunningTurn | undefined) {
+    super(incoming, backend)
+    this[turnOf] = turn
   }
 }

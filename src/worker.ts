@@ -1,14 +1,15 @@
 import { hostname } from 'node:os'
-import type { ChannelBackend, IncomingMessage } from './backends/channel-backend.ts'
+import type { ChannelBackend, IncomingMessage, LineOptions } from './backends/channel-backend.ts'
 import { type ChannelDeclaration, validateContent } from './channel-types.ts'
-import { type Consumer, consumerName } from './consumer.ts'
+import { type Consumer, consumerName, isLinearized } from './consumer.ts'
 import { ChannelkitError, isChannelkitError, shown } from './errors.ts'
+import { type HeldTurn, HeldTurns } from './held-turns.ts'
 import { Backoff } from './internal/backoff.ts'
 import { type Clock, repeat } from './internal/clock.ts'
 import { Counters } from './internal/counters.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
-import { ReceivedMessage } from './message.ts'
+import { WorkerMessage } from './message.ts'
 import { randomName } from './names.ts'
 import { Requeue } from './requeue.ts'
 import type { LoadedRouting } from './routing.ts'
@@ -24,6 +25,12 @@ export interface WorkerSettings {
   readonly maxRequeues?: number
   /** How long `stop` waits for running consumers, in milliseconds. Default 30,000. */
   readonly graceMs?: number
+  /**
+   * How long a linearized consumer's turn lasts unless renewed, which the worker does, in
+   * milliseconds, 100–3,600,000: so long after a worker has died its clients' lines stand still.
+   * Default 15,000.
+   */
+  readonly lineLeaseMs?: number
 }
 
 export interface WorkerOptions extends WorkerSettings {
@@ -56,7 +63,7 @@ export class Worker {
   readonly id = `worker.${randomName()}`
   /**
    * `run`, `failed`, `requeued`, `handed-back`, and `dropped.<reason>` for `requeued-too-often`,
-   * `requeue-failed`, `expired`, `no-consumer` and `invalid`.
+   * `requeue-failed`, `expired`, `no-consumer`, `invalid` and `turn-lapsed`.
    */
   readonly counters = new Counters()
   readonly #backend: ChannelBackend
@@ -67,6 +74,14 @@ export class Worker {
   readonly #concurrency: number
   readonly #maxRequeues: number
   readonly #graceMs: number
+  readonly #lineLeaseMs: number
+  /** Those of its channels whose consumers are linearized. */
+  readonly #linearized: readonly string[]
+  readonly #turns: HeldTurns
+  /** What it receives by lines, if anything. */
+  #lines: LineOptions | undefined
+  /** Channels that other workers linearize → when one was last seen to. */
+  readonly #linearizedElsewhere = new Map<string, number>()
   readonly #stopping = new AbortController()
   readonly #parked = new Set<{ cancel: () => void; resend: () => Promise<void> }>()
   readonly #running = new Set<Run>()
@@ -94,6 +109,21 @@ export class Worker {
     this.#concurrency = setting('concurrency', options.concurrency ?? 100, 1, 10_000)
     this.#maxRequeues = setting('maxRequeues', options.maxRequeues ?? 10, 0, 1_000_000)
     this.#graceMs = setting('graceMs', options.graceMs ?? 30_000, 0, 86_400_000)
+    this.#lineLeaseMs = setting('lineLeaseMs', options.lineLeaseMs ?? 15_000, 100, 3_600_000)
+    this.#linearized = Object.freeze(
+      [...this.#routes.values()]
+        .filter(({ consumer }) => isLinearized(consumer))
+        .map(({ channel }) => channel),
+    )
+    if (this.#linearized.length > 0) {
+      this.#lines = { channels: this.#linearized, leaseMs: this.#lineLeaseMs }
+    }
+    this.#turns = new HeldTurns({
+      backend: this.#backend,
+      leaseMs: this.#lineLeaseMs,
+      logger: this.#logger,
+      channels: () => (this.#stopping.signal.aborted ? [] : this.#channels),
+    })
   }
 
   /** The channels of its routing. */
@@ -165,6 +195,7 @@ export class Worker {
         }
       })
     }
+    this.#turns.close()
     try {
       await this.#backend.withdraw(this.id)
     } catch (error) {
@@ -173,8 +204,8 @@ export class Worker {
     return this.running
   }
 
-  #announce(): Promise<void> {
-    return this.#backend.announce(
+  async #announce(): Promise<void> {
+    await this.#backend.announce(
       {
         id: this.id,
         kind: 'worker',
@@ -182,9 +213,27 @@ export class Worker {
         pid: process.pid,
         startedAt: this.#startedAt,
         channels: this.#channels,
+        ...(this.#lines && { linearized: this.#linearized }),
       },
       leaseMs,
     )
+    if (this.#lines) await this.#lookElsewhere()
+  }
+
+  /** Learns which channels other workers take by lines and this one does not consume. */
+  async #lookElsewhere(): Promise<void> {
+    const now = this.#clock.now()
+    for (const { linearized = [] } of await this.#backend.processes()) {
+      for (const channel of linearized) {
+        if (!this.#routes.has(channel)) this.#linearizedElsewhere.set(channel, now)
+      }
+    }
+    // What waits for a worker that has gone keeps its place until it expires.
+    for (const [channel, seenAt] of this.#linearizedElsewhere) {
+      if (now - seenAt > this.#backend.limits.expiryMs) this.#linearizedElsewhere.delete(channel)
+    }
+    const elsewhere = [...this.#linearizedElsewhere.keys()]
+    this.#lines = { channels: this.#linearized, elsewhere, leaseMs: this.#lineLeaseMs }
   }
 
   readonly #startedAt = Date.now()
@@ -204,6 +253,7 @@ export class Worker {
           max: free,
           waitMs: Number.POSITIVE_INFINITY,
           signal,
+          ...(this.#lines && { lines: this.#lines }),
         })
         if (backoff.isFailing) this.#logger.info({}, 'channel backend is back')
         backoff.succeeded()
@@ -255,17 +305,19 @@ export class Worker {
       this.counters.add('dropped.no-consumer')
       return
     }
-    void this.#run({ incoming, route })
+    const turn = incoming.turn && this.#turns.hold(incoming.turn)
+    void this.#run({ incoming, route, turn })
   }
 
   async #run(run: Run): Promise<void> {
-    const { incoming, route } = run
+    const { incoming, route, turn } = run
     this.#running.add(run)
     try {
+      if (turn && turn.leftMs <= 0) await this.#takeUp(turn)
       if (route.declaration?.schema) {
-        await this.#checkAndRun(incoming, route.declaration, route.consumer)
+        await this.#checkAndRun(run, route.declaration)
       } else {
-        await route.consumer(new ReceivedMessage(incoming, this.#backend))
+        await route.consumer(new WorkerMessage(incoming, this.#backend, turn))
       }
     } catch (error) {
       try {
@@ -275,17 +327,37 @@ export class Worker {
         this.#logger.error({ err: fault, ...placeOf(route) }, 'a failure could not be described')
       }
     } finally {
+      if (turn) await this.#passOn(turn)
       this.#running.delete(run)
       this.#onSlotFree?.()
       if (this.#running.size === 0) this.#onIdle?.()
     }
   }
 
-  async #checkAndRun(
-    incoming: IncomingMessage,
-    declaration: ChannelDeclaration,
-    consumer: Consumer,
-  ): Promise<void> {
+  /** Goes on with a turn that lapsed before its consumer began, unless the line did meanwhile. */
+  async #takeUp(turn: HeldTurn): Promise<void> {
+    if (await this.#turns.takesUp(turn)) return
+    this.counters.add('dropped.turn-lapsed')
+    throw new ChannelkitError(
+      'ERR_LOCK_LOST',
+      'a message waited in this worker until its turn had lapsed and the line went on; it is dropped',
+    )
+  }
+
+  /** Ends a turn, and begins the line's next message in the place of the one that ended. */
+  async #passOn(turn: HeldTurn): Promise<void> {
+    const next = await this.#turns.end(turn)
+    if (!next) return
+    if (this.#stopping.signal.aborted) {
+      await this.#handBack([next])
+    } else {
+      this.counters.add('run')
+      this.#begin(next)
+    }
+  }
+
+  async #checkAndRun(run: Run, declaration: ChannelDeclaration): Promise<void> {
+    const { incoming, route, turn } = run
     let content: IncomingMessage['content']
     try {
       content = await validateContent(incoming.channel, declaration, incoming.content)
@@ -293,7 +365,7 @@ export class Worker {
       this.counters.add('dropped.invalid')
       throw error
     }
-    await consumer(new ReceivedMessage({ ...incoming, content }, this.#backend))
+    await route.consumer(new WorkerMessage({ ...incoming, content }, this.#backend, turn))
   }
 
   #fail(run: Run, error: unknown): void {
@@ -383,6 +455,7 @@ interface WorkerRoute {
 interface Run {
   readonly incoming: IncomingMessage
   readonly route: WorkerRoute
+  readonly turn: HeldTurn | undefined
 }
 
 /** A consumer at work, and the channel of its message. */

@@ -15,6 +15,11 @@ export interface BackendOptions {
   readonly channelCapacity?: CapacityRules
   /** Most waiting entries of one interface server's inbox; 1 or more. Default 10,000. */
   readonly inboxCapacity?: number
+  /**
+   * Most messages of one line that are parked on one channel; 1 or more. Default 100. So a client
+   * that floods its own line leaves the others room.
+   */
+  readonly lineCapacity?: number
   /** How long an unread message lives, in milliseconds. Default 60,000. */
   readonly expiryMs?: number
   /** How long a group membership lives unless renewed, in milliseconds. Default 60,000. */
@@ -30,6 +35,7 @@ export interface BackendLimits {
   readonly capacity: number
   readonly capacityOf: (channel: string) => number
   readonly inboxCapacity: number
+  readonly lineCapacity: number
   readonly expiryMs: number
   readonly groupExpiryMs: number
   readonly maxContentBytes: number
@@ -77,6 +83,42 @@ export interface IncomingMessage {
   /** Time of expiry in milliseconds since the epoch. */
   readonly expiresAt: number
   readonly attempts: number
+  /** The turn of its line that came with it, where its channel was received by lines. */
+  readonly turn?: LineTurn
+}
+
+/**
+ * The right to run one message of a line: nobody is given another message of that line until the
+ * turn has been passed on by `advanceLines`, or has lapsed.
+ */
+export interface LineTurn {
+  /** The reply channel whose messages wait in this line. */
+  readonly line: string
+  /** Tells this turn from every other one of the line. */
+  readonly token: string
+  /** When it lapses unless renewed, in milliseconds since the epoch by the backend's clock. */
+  readonly expiresAt: number
+}
+
+/** Which messages are taken by lines, one at a time for each reply channel. */
+export interface LineOptions {
+  /** Those of the received channels whose messages with a `reply_channel` go through its line. */
+  readonly channels: readonly string[]
+  /**
+   * Further channels of the same lines, which others receive: what waits there keeps its place in
+   * front of what came later (L7). Default none.
+   */
+  readonly elsewhere?: readonly string[]
+  /** How long a turn lasts unless renewed, in milliseconds. */
+  readonly leaseMs: number
+}
+
+/** What whoever passes turns on can run next. */
+export interface AdvanceOptions {
+  /** The channels it consumes; with none, the lines go on elsewhere. */
+  readonly channels: readonly string[]
+  /** How long the next turns last unless renewed, in milliseconds. */
+  readonly leaseMs: number
 }
 
 /** How many messages to take and how long to wait for the first. */
@@ -87,6 +129,16 @@ export interface ReceiveOptions {
   readonly waitMs: number
   /** Ends the wait with its own reason; no message is lost by it (C8, R12). */
   readonly signal?: AbortSignal
+  /** Takes the messages of some channels by lines (L1). Only `receive` of work channels reads it. */
+  readonly lines?: LineOptions
+}
+
+/** What became of turns that were passed on. */
+export interface AdvancedLines {
+  /** The next message of each line that had one for this caller, with its turn. */
+  readonly messages: readonly IncomingMessage[]
+  /** The turns that were not the caller's any more: they had lapsed. Nothing was done for them. */
+  readonly lost: readonly LineTurn[]
 }
 
 /** That `channel` is in `group`. */
@@ -158,6 +210,8 @@ export interface ProcessInfo {
   readonly startedAt: number
   /** The channels it consumes; empty for an interface server. */
   readonly channels: readonly string[]
+  /** Those of its channels that it consumes by lines. Default none. */
+  readonly linearized?: readonly string[]
 }
 
 /** One channel with waiting messages, as `channels()` lists it. */
@@ -215,9 +269,22 @@ export interface ChannelBackend {
 
   /**
    * Puts messages taken but not run back where they were, with their expiry; capacity does not
-   * apply (C13).
+   * apply (C13). One with a turn goes back to the head of its line, whose turn it gives up (L8).
    */
   handBack(messages: readonly IncomingMessage[]): Promise<void>
+
+  /**
+   * Passes turns on: the next live message of each line is the caller's when it consumes its
+   * channel, else it becomes ready there for others; a line with none is free (L3, L6).
+   */
+  advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines>
+
+  /**
+   * Lets turns last `leaseMs` from now (L5).
+   *
+   * @returns those that are still the caller's, with their new time; the others have lapsed.
+   */
+  renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]>
 
   /** Opens a new inbox, for an interface server of this process. */
   openInbox<Owner>(): Promise<Inbox<Owner>>

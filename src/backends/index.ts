@@ -1,5 +1,7 @@
 export type { CapacityRules } from './capacity.ts'
 export type {
+  AdvancedLines,
+  AdvanceOptions,
   BackendLimits,
   BackendOptions,
   BackendSupport,
@@ -10,6 +12,8 @@ export type {
   GroupDelivery,
   Inbox,
   IncomingMessage,
+  LineOptions,
+  LineTurn,
   Membership,
   OutgoingMessage,
   ProcessInfo,

@@ -24,6 +24,7 @@ export function resolveLimits(options: BackendOptions = {}): BackendLimits {
     capacity,
     capacityOf: capacityLookup(capacity, options.channelCapacity),
     inboxCapacity: count('inboxCapacity', 10_000),
+    lineCapacity: count('lineCapacity', 100),
     expiryMs: count('expiryMs', 60_000),
     groupExpiryMs: count('groupExpiryMs', 60_000),
     maxContentBytes: count('maxContentBytes', 1_048_576),

@@ -6,10 +6,11 @@ import { groupClauses } from './clauses/groups.ts'
 import { inboxClauses } from './clauses/inboxes.ts'
 import { lifecycleClauses } from './clauses/lifecycle.ts'
 import { limitClauses } from './clauses/limits.ts'
+import { lineClauses } from './clauses/lines.ts'
 import { nameClauses } from './clauses/names.ts'
 import { processClauses } from './clauses/processes.ts'
 
-const letters = 'NCGRPSX'
+const letters = 'NCGRLPSX'
 
 /** Every clause of `docs/backend-contract.md`, in its order. */
 export const channelBackendClauses: readonly Clause[] = Object.freeze(
@@ -20,6 +21,7 @@ export const channelBackendClauses: readonly Clause[] = Object.freeze(
     ...limitClauses,
     ...groupClauses,
     ...inboxClauses,
+    ...lineClauses,
     ...processClauses,
     ...figureClauses,
     ...lifecycleClauses,

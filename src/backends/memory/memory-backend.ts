@@ -5,12 +5,16 @@ import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
 import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
 import type {
+  AdvancedLines,
+  AdvanceOptions,
   BackendLimits,
   BackendOptions,
   ChannelBackend,
   ChannelInfo,
   Inbox,
   IncomingMessage,
+  LineOptions,
+  LineTurn,
   Membership,
   OutgoingMessage,
   ProcessInfo,
@@ -21,6 +25,7 @@ import { checkReceive } from '../check-receive.ts'
 import { checkEncodedSize } from '../codec.ts'
 import { resolveLimits } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import { MemoryLines } from './memory-lines.ts'
 import { MemoryStore, Queue, type StoredEntry, type Waiter } from './memory-store.ts'
 
 /** {@link BackendOptions}, and the store to share with other memory backends of this process. */
@@ -42,6 +47,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   readonly limits: BackendLimits
   readonly counters = new Counters()
   readonly #store: MemoryStore
+  readonly #lines: MemoryLines
   /** The names of this process's inboxes. */
   readonly #inboxes = new Set<string>()
   readonly #waits = new Set<(error: ChannelkitError) => void>()
@@ -52,6 +58,10 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   constructor(options: MemoryBackendOptions = {}) {
     this.limits = resolveLimits(options)
     this.#store = options.store ?? new MemoryStore()
+    const { clock } = this.limits
+    this.#lines = new MemoryLines(this.#store, clock, this.counters, (message) => {
+      this.#putBack(message)
+    })
   }
 
   async open(): Promise<void> {
@@ -82,17 +92,31 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly IncomingMessage[]> {
     this.#checkOpen()
     checkReceive(channels, options)
-    const taken = this.#take(channels, options.max)
-    if (taken.length > 0 || options.waitMs === 0) return taken
-    return this.#wait(channels, options, () => this.#take(channels, options.max))
+    const { max, waitMs, lines } = options
+    if (lines) this.#lines.look(lines.leaseMs)
+    const taken = this.#take(channels, max, lines)
+    if (taken.length > 0 || waitMs === 0) return taken
+    return this.#wait(channels, options, () => this.#take(channels, max, lines))
   }
 
   async handBack(messages: readonly IncomingMessage[]): Promise<void> {
     this.#checkOpen()
     for (const message of messages) {
-      this.#queue(message.channel).insert(message, (other) => other.id < message.id)
-      this.#wake(message.channel)
+      if (message.turn) this.#lines.handBack(message)
+      else this.#putBack(message)
     }
+  }
+
+  async advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines> {
+    this.#checkOpen()
+    const advanced = this.#lines.advance(turns, options)
+    this.counters.add('received', advanced.messages.length)
+    return advanced
+  }
+
+  async renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]> {
+    this.#checkOpen()
+    return this.#lines.renew(turns, leaseMs)
   }
 
   async openInbox<Owner>(): Promise<Inbox<Owner>> {
@@ -160,9 +184,9 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     await this.cleanUp()
     const infos: ChannelInfo[] = []
-    for (const [channel, queue] of this.#store.channels) {
-      const oldest = queue.peek()
-      if (oldest) infos.push({ channel, waiting: queue.size, oldestExpiresAt: oldest.expiresAt })
+    for (const [channel, messages] of this.#waitingByChannel()) {
+      const oldest = messages.reduce((a, b) => (a.id <= b.id ? a : b))
+      infos.push({ channel, waiting: messages.length, oldestExpiresAt: oldest.expiresAt })
     }
     for (const [channel, queue] of this.#store.inboxes) {
       const messages = [...queue].filter(isMessage)
@@ -201,6 +225,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       count += queue.filter(({ expiresAt }) => expiresAt > now)
       if (queue.size === 0) this.#store.channels.delete(channel)
     }
+    count += this.#lines.cleanUp(now)
     for (const queue of this.#store.inboxes.values()) {
       count += queue.filter(({ expiresAt }) => expiresAt > now)
     }
@@ -218,6 +243,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   async flush(): Promise<void> {
     this.#checkOpen()
     this.#store.channels.clear()
+    this.#store.lines.clear()
+    this.#store.parkedCounts.clear()
     this.#store.groups.clear()
     this.#store.processes.clear()
     for (const inbox of this.#store.inboxes.keys()) this.#store.inboxes.set(inbox, new Queue())
@@ -228,6 +255,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     for (const inbox of this.#inboxes) await this.closeInbox(inbox)
     this.#isClosed = true
     this.#stopCleaning?.()
+    this.#lines.close()
     for (const settle of [...this.#waits]) settle(closedError())
   }
 
@@ -282,12 +310,46 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   #push(channel: string, content: Content, expiresAt: number, attempts: number): void {
     const queue = this.#queue(channel)
     const capacity = this.limits.capacityOf(channel)
-    if (queue.size >= capacity) {
+    const parked = this.#lines.parkedOn(channel)
+    if (queue.size + parked >= capacity) {
       this.#dropExpired(queue)
-      if (queue.size >= capacity) throw this.#full(channel, capacity)
+      if (parked > 0) {
+        const expired = this.#lines.cleanUp(this.limits.clock.now())
+        if (expired > 0) this.counters.add('dropped.expired', expired)
+      }
+      const waiting = queue.size + this.#lines.parkedOn(channel)
+      if (waiting >= capacity) throw this.#full(channel, capacity)
     }
+    if (parked >= this.limits.lineCapacity) this.#checkLine(channel, content)
     queue.push({ id: this.#store.nextId++, channel, content, expiresAt, attempts })
     this.#wake(channel)
+  }
+
+  /** Refuses a message whose line holds its share of the channel already. */
+  #checkLine(channel: string, content: Content): void {
+    const line = content.reply_channel
+    const capacity = this.limits.lineCapacity
+    if (typeof line !== 'string' || this.#lines.parkedInLine(line, channel) < capacity) return
+    this.counters.add('dropped.full')
+    throw lineFullError(channel, capacity)
+  }
+
+  *#waitingByChannel(): Iterable<[string, IncomingMessage[]]> {
+    const channels = new Set([...this.#store.channels.keys(), ...this.#store.parkedCounts.keys()])
+    for (const channel of channels) {
+      const messages = [...(this.#store.channels.get(channel) ?? [])]
+      if (this.#lines.parkedOn(channel) > 0) {
+        for (const { parked } of this.#store.lines.values()) {
+          for (const message of parked) if (message.channel === channel) messages.push(message)
+        }
+      }
+      if (messages.length > 0) yield [channel, messages]
+    }
+  }
+
+  #putBack(message: IncomingMessage): void {
+    this.#queue(message.channel).insert(message, (other) => other.id < message.id)
+    this.#wake(message.channel)
   }
 
   #storeEntry(inbox: string, entry: InboxEntry, expiresAt: number): void {
@@ -382,7 +444,34 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     return queue
   }
 
-  #take(channels: readonly string[], max: number): readonly IncomingMessage[] {
+  #take(channels: readonly string[], max: number, lines?: LineOptions): readonly IncomingMessage[] {
+    if (lines) return this.#takeByLines(channels, max, lines)
+    return this.#takePlain(channels, max)
+  }
+
+  /** Divides the batch between all that goes by lines and all that does not, in either order. */
+  #takeByLines(
+    channels: readonly string[],
+    max: number,
+    lines: LineOptions,
+  ): readonly IncomingMessage[] {
+    const now = this.limits.clock.now()
+    const plain = channels.filter((channel) => !lines.channels.includes(channel))
+    // Rounded up or down at random, or a batch of one would always be of the same kind.
+    const share = Math.floor((max * lines.channels.length) / channels.length + Math.random())
+    const taken: IncomingMessage[] = []
+    this.#lines.take(lines, share, now, taken)
+    this.counters.add('received', taken.length)
+    if (plain.length > 0 && taken.length < max) {
+      taken.push(...this.#takePlain(plain, max - taken.length))
+    }
+    const before = taken.length
+    if (before < max) this.#lines.take(lines, max - before, now, taken)
+    this.counters.add('received', taken.length - before)
+    return taken
+  }
+
+  #takePlain(channels: readonly string[], max: number): readonly IncomingMessage[] {
     const now = this.limits.clock.now()
     const waiting: Queue<IncomingMessage>[] = []
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
@@ -528,8 +617,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       this.limits.clock,
       () => {
         void this.cleanUp()
-        const { channels, groups, inboxes } = this.#store
-        if (channels.size + groups.size > 0) return
+        const { channels, groups, inboxes, lines } = this.#store
+        if (channels.size + groups.size + lines.size > 0) return
         for (const queue of inboxes.values()) if (queue.size > 0) return
         this.#stopCleaning?.()
         this.#stopCleaning = undefined
@@ -557,6 +646,13 @@ function isMessage({ entry }: StoredEntry): boolean {
 
 function closedError(): ChannelkitError {
   return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
+
+function lineFullError(channel: string, capacity: number): ChannelkitError {
+  return new ChannelkitError(
+    'ERR_CHANNEL_FULL',
+    `channel ${channel} holds ${capacity} messages of one reply channel, which wait for each other; wait until some have run, or raise lineCapacity`,
+  )
 }
 
 function checkMemberships(memberships: readonly Membership[]): void {

@@ -1,6 +1,18 @@
 import type { IncomingMessage, ProcessInfo } from '../channel-backend.ts'
 import type { InboxEntry } from '../reply-inbox.ts'
 
+/** The line of one reply channel: somebody has its turn, or its head is ready for whoever comes. */
+export interface StoredLine {
+  /** Of the turn that is held; undefined while `ready` says what waits. */
+  token: string | undefined
+  /** When the turn lapses, or the ready message expires. */
+  expiresAt: number
+  /** The message that is next, which lies in its channel's queue. */
+  ready: { readonly id: number | string; readonly channel: string } | undefined
+  /** What must wait, in the order of its ids. */
+  readonly parked: Queue<IncomingMessage>
+}
+
 /** One who waits for something to arrive on any of `names`; woken once, by the first arrival. */
 export interface Waiter {
   readonly names: readonly string[]
@@ -69,6 +81,13 @@ export class Queue<Item> {
     while (index < this.#items.length && isBefore(this.#items[index] as Item)) index++
     this.#items.splice(index, 0, item)
   }
+
+  /** Puts `item` where it belongs in a list that is in order, which is near the tail. */
+  insertFromTail(item: Item, isBefore: (a: Item, b: Item) => boolean): void {
+    let index = this.#items.length
+    while (index > this.#head && isBefore(item, this.#items[index - 1] as Item)) index--
+    this.#items.splice(index, 0, item)
+  }
 }
 
 /**
@@ -80,6 +99,10 @@ export class MemoryStore {
   readonly inboxes = new Map<string, Queue<StoredEntry>>()
   /** Group name → channel → time of expiry. */
   readonly groups = new Map<string, Map<string, number>>()
+  /** Reply channel → its line, while a turn of it is held or a message of it ready. */
+  readonly lines = new Map<string, StoredLine>()
+  /** Channel → how many messages for it are parked in lines. */
+  readonly parkedCounts = new Map<string, number>()
   readonly processes = new Map<string, { readonly info: ProcessInfo; readonly expiresAt: number }>()
   /** Name of a channel or inbox → who waits for it. */
   readonly waiters = new Map<string, Set<Waiter>>()

@@ -1,3 +1,5 @@
+import type { Content } from '../../content.ts'
+import type { LineTurn } from '../channel-backend.ts'
 import type { SqlWork } from './sql-client.ts'
 
 /** The tables of one site, by what they hold. */
@@ -6,6 +8,7 @@ export interface TableNames {
   readonly message: string
   readonly inbox: string
   readonly membership: string
+  readonly line: string
   readonly process: string
 }
 
@@ -17,6 +20,9 @@ export interface MessageRow {
   readonly content: string | Uint8Array | null
   readonly expires_at: number
   readonly attempts: number
+  /** The turn that came with it, and its content where that was read for it. */
+  readonly turn?: LineTurn | undefined
+  readonly decoded?: Content | undefined
 }
 
 /** What differs between databases in the statements; what differs in the wire is the client's. */
@@ -34,6 +40,10 @@ export interface SqlDialect {
   claim(tables: TableNames, channel: string, most: number): SqlWork<readonly MessageRow[]>
   /** Deletes at most `most` rows of `message` that have expired and returns how many. */
   deleteExpired(tables: TableNames, now: number, most: number): SqlWork<number>
+  /** A condition that a column is one of the texts of a JSON list, which is its one parameter. */
+  among(column: string): string
+  /** The content of a row as it was stored. */
+  contentOf(content: unknown): MessageRow['content']
   /** What follows `INSERT ... VALUES ...` so that a row with these keys is overwritten. */
   overwrite(keys: readonly string[], columns: readonly string[]): string
   /** What follows `INSERT ... VALUES ...` so that a row with these keys stays as it is. */

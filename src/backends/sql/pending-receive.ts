@@ -1,6 +1,6 @@
 import type { ChannelkitError } from '../../errors.ts'
 import type { Clock } from '../../internal/clock.ts'
-import type { ReceiveOptions } from '../channel-backend.ts'
+import type { LineOptions, ReceiveOptions } from '../channel-backend.ts'
 import type { SqlWork } from './sql-client.ts'
 import type { Claimed, Transaction } from './transaction.ts'
 
@@ -14,6 +14,7 @@ export class PendingReceive {
   /** Whether it ends with nothing when the first look finds nothing. */
   readonly #asksOnce: boolean
   readonly #max: number
+  readonly #lines: LineOptions | undefined
   readonly #signal: AbortSignal | undefined
   readonly #cancelTimer: (() => void) | undefined
   readonly #onEnd: (pending: PendingReceive) => void
@@ -27,12 +28,13 @@ export class PendingReceive {
 
   constructor(
     channels: readonly string[],
-    { max, waitMs, signal }: ReceiveOptions,
+    { max, waitMs, signal, lines }: ReceiveOptions,
     clock: Clock,
     onEnd: (pending: PendingReceive) => void,
   ) {
     this.channels = channels
     this.#max = max
+    this.#lines = lines
     this.#asksOnce = waitMs === 0
     this.#signal = signal
     this.#onEnd = onEnd
@@ -56,7 +58,7 @@ export class PendingReceive {
     this.#claimed = []
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
     const turn = channels.length > 1 ? Math.floor(Math.random() * channels.length) : 0
-    this.#claimed = yield* transaction.claim(channels, this.#max, turn)
+    this.#claimed = yield* transaction.claim(channels, this.#max, turn, this.#lines)
   }
 
   /** The transaction of its claim has begun anew: nothing is taken. */

@@ -11,9 +11,11 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  * - Group names stand in columns as in {@link groupKey}.
  * - `inbox`: the open inboxes, each with a lease its process renews.
  * - `membership`: who is in which group; `inbox` is empty for a work channel.
+ * - `line`: for each reply channel with a turn that is held or a message that is ready, the turn's
+ *   `token`, or null and the message's id in `ready_id`; see `sql-lines.ts`.
  * - `process`: announcements. `meta`: the schema version.
  */
-export const schemaVersion = 1
+export const schemaVersion = 2
 
 /** `message.kind`. */
 export const rowKind = {
@@ -27,7 +29,14 @@ export const rowKind = {
   add: 3,
   /** That the reply channel `target` left a group; `content` is JSON `[group]`. */
   discard: 4,
+  /** A message of the line `target` that waits for its turn, on {@link parkedChannel}. */
+  parked: 5,
 } as const
+
+/** Where what is parked for a channel lies, out of the way of claims: no channel has such a name. */
+export function parkedChannel(channel: string): string {
+  return `~${channel}`
+}
 
 /**
  * Expiry of changes of membership: they go only with their inbox, since losing one would change
@@ -67,6 +76,7 @@ export function tableNames(prefix: string): TableNames {
     message: `${prefix}message`,
     inbox: `${prefix}inbox`,
     membership: `${prefix}membership`,
+    line: `${prefix}line`,
     process: `${prefix}process`,
   })
 }
@@ -92,7 +102,10 @@ export function* isSchemaMade(dialect: SqlDialect, tables: TableNames): SqlWork<
   return version === schemaVersion
 }
 
-/** Creates what is missing. Other processes may do the same at the same time. */
+/**
+ * Creates what is missing; version 2 has all that version 1 had as it was. Other processes may do the
+ * same at the same time.
+ */
 export function* makeSchema(dialect: SqlDialect, tables: TableNames): SqlWork<void> {
   if (yield* isSchemaMade(dialect, tables)) return
   for (const text of dialect.createTables(tables)) yield* change(text, [])

@@ -2,14 +2,23 @@ import type { Content } from '../../content.ts'
 import { ChannelkitError, isChannelkitError, shown } from '../../errors.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
-import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
+import {
+  channelNameFault,
+  groupNameFault,
+  inboxOf,
+  isReplyChannel,
+  randomName,
+} from '../../names.ts'
 import type {
+  AdvancedLines,
+  AdvanceOptions,
   BackendLimits,
   BackendOptions,
   ChannelBackend,
   ChannelInfo,
   Inbox,
   IncomingMessage,
+  LineTurn,
   Membership,
   OutgoingMessage,
   ProcessInfo,
@@ -32,6 +41,7 @@ import {
   tableNames,
 } from './schema.ts'
 import { change, rows, type SqlClient, type SqlPreparation, type SqlWork } from './sql-client.ts'
+import { SqlLines } from './sql-lines.ts'
 import { Statements } from './statements.ts'
 import { type Claimed, type EncodedMessage, type Outcome, Transaction } from './transaction.ts'
 import { TurnQueue } from './turn-queue.ts'
@@ -54,6 +64,10 @@ const cleanUpBatch = 500
 // So many memberships are recorded again in one transaction, about 3 ms.
 const recordBatch = 1_000
 
+// Looks for lapsed turns are no closer together than this, and after a failure come so soon.
+const shortestLookMs = 5
+const retryLookMs = 500
+
 const noFailures: readonly SendFailure[] = Object.freeze([])
 
 /**
@@ -70,6 +84,11 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   readonly #statements: Statements
   readonly #client: SqlClient
   readonly #queue: TurnQueue
+  readonly #lines: SqlLines
+  /** Channel that others take by lines → the last row of it that was lined up from here. */
+  #seenElsewhere: ReadonlyMap<string, number> = new Map()
+  #lookForLapsedMs = Number.POSITIVE_INFINITY
+  #stopLookingForLapsed: (() => void) | undefined
   /** The names of this process's inboxes. */
   readonly #inboxes = new Set<string>()
   readonly #inboxLeaseMs: number
@@ -85,11 +104,19 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     const { expiryMs, groupExpiryMs } = this.limits
     this.#inboxLeaseMs = inboxLeaseExpiries * Math.max(expiryMs, groupExpiryMs)
     this.#client = connect({ isMade: () => this.#isPrepared(), make: () => this.#prepare() })
+    const tokenPrefix = randomName()
+    let tokens = 0
+    this.#lines = new SqlLines(this.#statements, () => `${tokenPrefix}.${++tokens}`)
     this.#queue = new TurnQueue({
       client: this.#client,
       statements: this.#statements,
-      newTransaction: () => new Transaction(this.#statements, this.limits),
-      onCommit: ({ expired }) => this.#count('dropped.expired', expired),
+      newTransaction: () =>
+        new Transaction(this.#statements, this.#lines, this.limits, this.#seenElsewhere),
+      onCommit: ({ expiredCount, lapsedCount, seenElsewhere }) => {
+        this.#count('dropped.expired', expiredCount)
+        this.#count('lapsed', lapsedCount)
+        this.#seenElsewhere = seenElsewhere
+      },
     })
   }
 
@@ -122,6 +149,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       const { channel } = encoded[place] as EncodedMessage
       if (outcomes[place] === 'full') {
         failures.push({ index: places[place] as number, error: this.#fullError(channel) })
+      } else if (outcomes[place] === 'line-full') {
+        const error = lineFullError(channel, this.limits.lineCapacity)
+        failures.push({ index: places[place] as number, error })
       } else {
         sent++
       }
@@ -138,18 +168,25 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly IncomingMessage[]> {
     this.#checkOpen()
     checkReceive(channels, options)
-    const claimed = await this.#receive(channels, options)
-    const messages: IncomingMessage[] = []
-    for (const { channel, rows: taken } of claimed) {
-      for (const row of taken) {
-        const content = this.#decoded(row)
-        if (!content) continue
-        const { id, expires_at: expiresAt, attempts } = row
-        messages.push({ id, channel, content, expiresAt, attempts })
-      }
-    }
-    this.#count('received', messages.length)
-    return messages
+    if (options.lines) this.#lookForLapsed(options.lines.leaseMs)
+    return this.#messages(await this.#receive(channels, options))
+  }
+
+  async advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines> {
+    this.#checkOpen()
+    const kept = [...turns]
+    const { channels, leaseMs } = options
+    const { next, lost } = await this.#queue.write(kept.length, (transaction) =>
+      transaction.advanceLines(kept, { channels, leaseMs }),
+    )
+    const claimed = next.map((row) => ({ channel: row.channel, rows: [row] }))
+    return { messages: this.#messages(claimed), lost }
+  }
+
+  async renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]> {
+    this.#checkOpen()
+    const kept = [...turns]
+    return this.#queue.write(kept.length, (transaction) => transaction.renewLines(kept, leaseMs))
   }
 
   async handBack(messages: readonly IncomingMessage[]): Promise<void> {
@@ -161,7 +198,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
       return [id, channel, rowKind.work, null, encoded, expiresAt, attempts]
     })
-    await this.#queue.write(back.length, (transaction) => transaction.handBack(back))
+    const turns = messages.map(({ turn }) => turn)
+    await this.#queue.write(back.length, (transaction) => transaction.handBack(back, turns))
   }
 
   async openInbox<Owner>(): Promise<Inbox<Owner>> {
@@ -259,8 +297,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       readonly expires_at: number
     }>(
       `SELECT waits.channel, waits.waiting, oldest.expires_at
-       FROM (SELECT channel, count(*) AS waiting, min(id) AS id FROM ${message}
-             WHERE expires_at > ? AND expires_at < ${neverMs} GROUP BY channel) AS waits
+       FROM (SELECT replace(channel, '~', '') AS channel, count(*) AS waiting, min(id) AS id
+             FROM ${message} WHERE expires_at > ? AND expires_at < ${neverMs}
+             GROUP BY replace(channel, '~', '')) AS waits
        JOIN ${message} AS oldest ON oldest.id = waits.id`,
       [this.limits.clock.now()],
     )
@@ -369,6 +408,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   async #close(): Promise<void> {
     this.#isClosed = true
     this.#stopMaintenance?.()
+    this.#stopLookingForLapsed?.()
     for (const receive of this.#queue.receives) receive.close(closedError())
     try {
       await Promise.all([...this.#inboxes].map((inbox) => this.closeInbox(inbox)))
@@ -388,6 +428,55 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     return receive.promise
   }
 
+  #messages(claimed: readonly Claimed[]): readonly IncomingMessage[] {
+    const messages: IncomingMessage[] = []
+    for (const { channel, rows: taken } of claimed) {
+      for (const row of taken) {
+        const content = row.decoded ?? this.#decoded(row)
+        if (!content) continue
+        const { id, expires_at: expiresAt, attempts, turn } = row
+        messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
+      }
+    }
+    this.#count('received', messages.length)
+    return messages
+  }
+
+  /**
+   * From the first receive by lines on: lets lines go on whose turn has lapsed, at the time of the
+   * first that does. A turn that is given meanwhile lasts longer than until the next look.
+   */
+  #lookForLapsed(leaseMs: number): void {
+    this.#lookForLapsedMs = Math.min(this.#lookForLapsedMs, leaseMs)
+    this.#stopLookingForLapsed ??= this.#scheduleLook(this.#lookForLapsedMs)
+  }
+
+  #scheduleLook(delayMs: number): () => void {
+    return this.limits.clock.schedule(() => void this.#look(), delayMs)
+  }
+
+  async #look(): Promise<void> {
+    const { clock } = this.limits
+    let nextAt: number
+    try {
+      nextAt = await this.#releaseLapsed()
+    } catch {
+      // The database is away: the next look will do.
+      nextAt = clock.now() + retryLookMs
+    }
+    if (this.#isClosed) return
+    const untilMs = Math.max(shortestLookMs, nextAt - clock.now())
+    this.#stopLookingForLapsed = this.#scheduleLook(Math.min(untilMs, this.#lookForLapsedMs))
+  }
+
+  async #releaseLapsed(): Promise<number> {
+    if (this.#isClosed) return Number.POSITIVE_INFINITY
+    const nextAt = await this.#client.read(() => this.#lines.nextLapse())
+    if (nextAt > this.limits.clock.now()) return nextAt
+    await this.#queue.write(1, (transaction) => transaction.releaseLines())
+    return await this.#client.read(() => this.#lines.nextLapse())
+  }
+
   #encodedMessage({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): EncodedMessage {
     const fault = channelNameFault(channel)
     if (fault) throw fault
@@ -396,7 +485,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     checkNumber('expiresAt', expiry)
     checkNumber('attempts', attempts)
     // `neverMs` marks changes of membership.
-    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts }
+    const line = typeof content.reply_channel === 'string' ? content.reply_channel : undefined
+    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts, line }
   }
 
   #entry(inbox: string, row: MessageRow): InboxEntry | undefined {
@@ -458,13 +548,14 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       count += deleted
     } while (deleted === cleanUpBatch)
     count += await this.#queue.write(cleanUpBatch, () => this.#deleteExpiredOthers(now))
+    await this.#queue.write(1, (transaction) => transaction.releaseLines())
     this.#count('dropped.expired', count)
     return count
   }
 
   *#hasExpired(now: number): SqlWork<boolean> {
-    const { message, inbox, membership, process } = this.#statements.tables
-    for (const table of [message, inbox, membership, process]) {
+    const { message, inbox, membership, line, process } = this.#statements.tables
+    for (const table of [message, inbox, membership, line, process]) {
       const found = yield* rows(`SELECT 1 FROM ${table} WHERE expires_at <= ? LIMIT 1`, [now])
       if (found.length > 0) return true
     }
@@ -522,7 +613,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     let full = 0
     let gone = 0
     for (const outcome of outcomes) {
-      if (outcome === 'full') full++
+      if (outcome === 'full' || outcome === 'line-full') full++
       else if (outcome === 'gone') gone++
     }
     this.#count('dropped.full', full)
@@ -536,6 +627,13 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   #checkOpen(): void {
     if (this.#isClosed) throw closedError()
   }
+}
+
+function lineFullError(channel: string, capacity: number): ChannelkitError {
+  return new ChannelkitError(
+    'ERR_CHANNEL_FULL',
+    `channel ${channel} holds ${capacity} messages of one reply channel, which wait for each other; wait until some have run, or raise lineCapacity`,
+  )
 }
 
 function closedError(): ChannelkitError {

@@ -1,4 +1,5 @@
 import type { MessageRow, SqlDialect, TableNames } from './dialect.ts'
+import { rowKind } from './schema.ts'
 import { change, rows, type SqlWork } from './sql-client.ts'
 
 /** libsql gives bytes as an `ArrayBuffer`. */
@@ -18,7 +19,7 @@ function withBytes(row: DriverRow): MessageRow {
  * the count of live rows.
  */
 export const sqliteDialect: SqlDialect = {
-  createTables: ({ meta, message, inbox, membership, process }) => [
+  createTables: ({ meta, message, inbox, membership, line, process }) => [
     `CREATE TABLE IF NOT EXISTS ${meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
     `CREATE TABLE IF NOT EXISTS ${message} (
       id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,6 +44,14 @@ export const sqliteDialect: SqlDialect = {
       PRIMARY KEY (group_name, inbox, channel)
     ) WITHOUT ROWID`,
     `CREATE INDEX IF NOT EXISTS ${membership}_by_inbox ON ${membership} (inbox)`,
+    `CREATE INDEX IF NOT EXISTS ${message}_by_line ON ${message} (target, id, expires_at)
+      WHERE kind = ${rowKind.parked}`,
+    `CREATE TABLE IF NOT EXISTS ${line} (
+      name TEXT PRIMARY KEY,
+      token TEXT,
+      ready_id INTEGER,
+      expires_at INTEGER NOT NULL
+    ) WITHOUT ROWID`,
     `CREATE TABLE IF NOT EXISTS ${process} (
       id TEXT PRIMARY KEY,
       info TEXT NOT NULL,
@@ -84,6 +93,11 @@ export const sqliteDialect: SqlDialect = {
       [now, most],
     )
   },
+
+  among: (column) => `${column} IN (SELECT value FROM json_each(?))`,
+
+  contentOf: (content) =>
+    content instanceof ArrayBuffer ? new Uint8Array(content) : (content as MessageRow['content']),
 
   overwrite: (keys, columns) =>
     `ON CONFLICT (${keys.join(', ')}) DO UPDATE SET ${columns

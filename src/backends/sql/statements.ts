@@ -1,5 +1,5 @@
 import type { SqlDialect, TableNames } from './dialect.ts'
-import { neverMs } from './schema.ts'
+import { neverMs, parkedChannel } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 
 /** Columns of a new row of `message`, in the order of its insert. */
@@ -31,6 +31,7 @@ export class Statements {
   readonly #insertRows: ManyRows
   readonly #insertWithIds: ManyRows
   readonly #upsertMemberships: ManyRows
+  readonly #upsertLines: ManyRows
   readonly #texts: {
     readonly inbox: string
     readonly waiting: string
@@ -41,7 +42,7 @@ export class Statements {
   constructor(dialect: SqlDialect, tables: TableNames) {
     this.dialect = dialect
     this.tables = tables
-    const { message, inbox, membership } = tables
+    const { message, inbox, membership, line } = tables
     const columns = 'channel, kind, target, content, expires_at, attempts'
     this.#insertRows = new ManyRows(6, (tuples) => `INSERT INTO ${message} (${columns}) ${tuples}`)
     this.#insertWithIds = new ManyRows(
@@ -54,11 +55,17 @@ export class Statements {
       (tuples) =>
         `INSERT INTO ${membership} (group_name, inbox, channel, expires_at) ${tuples} ${overwrite}`,
     )
+    const overwriteLine = dialect.overwrite(['name'], ['token', 'ready_id', 'expires_at'])
+    this.#upsertLines = new ManyRows(
+      4,
+      (tuples) =>
+        `INSERT INTO ${line} (name, token, ready_id, expires_at) ${tuples} ${overwriteLine}`,
+    )
     const waiting = `SELECT count(*) FROM
       (SELECT 1 FROM ${message} WHERE channel = ? AND expires_at > ? AND expires_at < ${neverMs} LIMIT ?)
       AS live`
     this.#texts = {
-      waiting: `SELECT (${waiting}) AS waiting`,
+      waiting: `SELECT (${waiting}) AS waiting, (${waiting}) AS parked`,
       inbox: `SELECT (${waiting}) AS waiting,
         EXISTS (SELECT 1 FROM ${inbox} WHERE name = ?) AS is_open`,
       // Jumps from inbox to inbox, so that the cost is by inboxes and not by members.
@@ -91,14 +98,22 @@ export class Statements {
     return this.#upsertMemberships.run(memberships)
   }
 
-  /** How many live messages wait on a work channel, counted up to `most`. */
-  *waiting(channel: string, now: number, most: number): SqlWork<number> {
-    const [row] = yield* rows<{ readonly waiting: number }>(this.#texts.waiting, [
-      channel,
-      now,
-      most,
-    ])
-    return Number(row?.waiting)
+  /** Writes rows `[name, token, ready_id, expires_at]` over what there is of those lines. */
+  upsertLines(lines: readonly (readonly SqlValue[])[]): SqlWork<void> {
+    return this.#upsertLines.run(lines)
+  }
+
+  /** How many live messages of a work channel lie on it and are parked, each counted up to `most`. */
+  *waiting(
+    channel: string,
+    now: number,
+    most: number,
+  ): SqlWork<{ readonly waiting: number; readonly parked: number }> {
+    const [row] = yield* rows<{ readonly waiting: number; readonly parked: number }>(
+      this.#texts.waiting,
+      [channel, now, most, parkedChannel(channel), now, most],
+    )
+    return { waiting: Number(row?.waiting), parked: Number(row?.parked) }
   }
 
   /** The same for an inbox, and whether it is open. */

@@ -1,9 +1,16 @@
 import { inboxOf, isReplyChannel } from '../../names.ts'
-import type { BackendLimits, Membership } from '../channel-backend.ts'
+import type {
+  AdvanceOptions,
+  BackendLimits,
+  LineOptions,
+  LineTurn,
+  Membership,
+} from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
 import type { MessageRow } from './dialect.ts'
 import { groupKey, neverMs, rowKind } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
+import type { LinedRow, LineWork, SqlLines } from './sql-lines.ts'
 import type { NewMembership, NewRow, Statements } from './statements.ts'
 
 /** A message whose content is encoded. */
@@ -12,10 +19,12 @@ export interface EncodedMessage {
   readonly encoded: Encoded
   readonly expiresAt: number
   readonly attempts: number
+  /** The reply channel in its content, on a work channel. */
+  readonly line: string | undefined
 }
 
 /** What became of a message. */
-export type Outcome = 'stored' | 'full' | 'gone'
+export type Outcome = 'stored' | 'full' | 'line-full' | 'gone'
 
 export interface Claimed {
   readonly channel: string
@@ -29,14 +38,20 @@ const closed = -1
  * What the calls of one turn of the event loop write together. Rows are gathered and inserted by
  * few statements; each channel's room is counted once and then kept in step.
  */
-export class Transaction {
+export class Transaction implements LineWork {
   /** Channels and inboxes on which something was stored. */
-  readonly written = new Set<string>()
+  readonly writtenChannels = new Set<string>()
   /** Expired messages that were found and deleted. */
-  expired = 0
+  expiredCount = 0
+  /** Turns that nobody passed on, or handed back too late, whose lines went on. */
+  lapsedCount = 0
+  readonly seenElsewhere: Map<string, number>
+  readonly now: number
+  readonly #lines: SqlLines
+  /** Channels with so many parked messages that a line may hold its share of them. */
+  readonly #crowded = new Set<string>()
   readonly #statements: Statements
   readonly #limits: BackendLimits
-  readonly #now: number
   readonly #newRows: NewRow[] = []
   readonly #newMemberships = new Map<string, NewMembership>()
   /** Channel or inbox that was looked at → how many more messages fit, or {@link closed}. */
@@ -44,15 +59,35 @@ export class Transaction {
   /** Group key → inboxes with members, and its work channels; emptied by every change of one. */
   readonly #groups = new Map<string, readonly string[]>()
 
-  constructor(statements: Statements, limits: BackendLimits) {
+  constructor(
+    statements: Statements,
+    lines: SqlLines,
+    limits: BackendLimits,
+    seenElsewhere: ReadonlyMap<string, number>,
+  ) {
     this.#statements = statements
+    this.#lines = lines
+    // A copy, since what is seen in a transaction that fails is to be seen again.
+    this.seenElsewhere = new Map(seenElsewhere)
     this.#limits = limits
-    this.#now = limits.clock.now()
+    this.now = limits.clock.now()
+  }
+
+  written(channel: string): void {
+    this.writtenChannels.add(channel)
+  }
+
+  expired(count: number): void {
+    this.expiredCount += count
+  }
+
+  lapsed(): void {
+    this.lapsedCount++
   }
 
   *send(messages: readonly EncodedMessage[]): SqlWork<readonly Outcome[]> {
     const outcomes: Outcome[] = []
-    for (const { channel, encoded, expiresAt, attempts } of messages) {
+    for (const { channel, encoded, expiresAt, attempts, line } of messages) {
       if (isReplyChannel(channel)) {
         const inbox = inboxOf(channel)
         const target = channel.slice(inbox.length)
@@ -60,10 +95,35 @@ export class Transaction {
         outcomes.push(this.#store([inbox, rowKind.reply, target, encoded, expiresAt, 0]))
       } else {
         if (!this.#room.has(channel)) yield* this.#lookAtChannel(channel)
+        if (line !== undefined && this.#crowded.has(channel)) {
+          const parked = yield* this.#lines.parkedInLine(line, channel, this.now)
+          if (parked >= this.#limits.lineCapacity) {
+            outcomes.push('line-full')
+            continue
+          }
+        }
         outcomes.push(this.#store([channel, rowKind.work, null, encoded, expiresAt, attempts]))
       }
     }
     return outcomes
+  }
+
+  *advanceLines(
+    turns: readonly LineTurn[],
+    options: AdvanceOptions,
+  ): SqlWork<{ readonly next: readonly LinedRow[]; readonly lost: readonly LineTurn[] }> {
+    const advanced = yield* this.#lines.advance(this, turns, options)
+    for (const { channel } of advanced.next) this.#room.delete(channel)
+    return advanced
+  }
+
+  renewLines(turns: readonly LineTurn[], leaseMs: number): SqlWork<readonly LineTurn[]> {
+    return this.#lines.renew(turns, this.now + leaseMs)
+  }
+
+  /** Lets lines go on whose turn or head has lapsed. */
+  releaseLines(): SqlWork<void> {
+    return this.#lines.release(this)
   }
 
   /** Gives each inbox of the group and each member work channel one copy. */
@@ -72,11 +132,11 @@ export class Transaction {
     let receivers = this.#groups.get(key)
     if (!receivers) {
       yield* this.#flushMemberships()
-      const inboxes = yield* this.#statements.inboxesOfGroup(key, this.#now)
+      const inboxes = yield* this.#statements.inboxesOfGroup(key, this.now)
       receivers = inboxes.includes('')
         ? [
             ...inboxes.filter((inbox) => inbox !== ''),
-            ...(yield* this.#statements.workMembers(key, this.#now)),
+            ...(yield* this.#statements.workMembers(key, this.now)),
           ]
         : inboxes
       this.#groups.set(key, receivers)
@@ -140,13 +200,13 @@ export class Transaction {
     const { membership } = this.#statements.tables
     const [found] = yield* rows<{ readonly recorded: number }>(
       `SELECT count(*) AS recorded FROM ${membership} WHERE inbox = ? AND expires_at > ?`,
-      [inbox, this.#now],
+      [inbox, this.now],
     )
     if (Number(found?.recorded) !== heldCount) return false
     yield* change(`UPDATE ${membership} SET expires_at = ? WHERE inbox = ? AND expires_at > ?`, [
       expiresAt,
       inbox,
-      this.#now,
+      this.now,
     ])
     return true
   }
@@ -159,10 +219,20 @@ export class Transaction {
     yield* this.#flushMemberships()
   }
 
-  /** Puts rows `[id, ...columns]` back. */
-  *handBack(back: readonly (readonly SqlValue[])[]): SqlWork<void> {
+  /** Puts rows `[id, ...columns]` back; one with a turn only if the turn has not lapsed. */
+  *handBack(
+    given: readonly (readonly SqlValue[])[],
+    turns: readonly (LineTurn | undefined)[],
+  ): SqlWork<void> {
+    const back: (readonly SqlValue[])[] = []
+    for (const [place, row] of given.entries()) {
+      const turn = turns[place]
+      const [id, expiresAt] = [row[0] as number, row[5] as number]
+      if (!turn || (yield* this.#lines.handBack(turn, id, expiresAt))) back.push(row)
+      else this.lapsedCount++
+    }
     yield* this.#statements.insertWithIds(back)
-    for (const [, channel] of back) this.written.add(channel as string)
+    for (const [, channel] of back) this.writtenChannels.add(channel as string)
   }
 
   *closeInbox(inbox: string): SqlWork<void> {
@@ -174,8 +244,9 @@ export class Transaction {
   /** Removes every message, membership and announcement; open inboxes stay open. */
   *flush(): SqlWork<void> {
     yield* this.finish()
-    const { message, membership, process } = this.#statements.tables
-    for (const table of [message, membership, process]) yield* change(`DELETE FROM ${table}`, [])
+    const { message, membership, line, process } = this.#statements.tables
+    for (const table of [message, membership, line, process])
+      yield* change(`DELETE FROM ${table}`, [])
     this.#forget()
   }
 
@@ -183,8 +254,39 @@ export class Transaction {
    * Takes up to `max` rows, dividing them between those of `channels` that have some, the first
    * `turn` channels last. The claim of everything that is ever received.
    */
-  *claim(channels: readonly string[], max: number, turn: number): SqlWork<readonly Claimed[]> {
+  *claim(
+    channels: readonly string[],
+    max: number,
+    turn: number,
+    lines?: LineOptions,
+  ): SqlWork<readonly Claimed[]> {
     yield* this.finish()
+    const plain = lines ? channels.filter((each) => !lines.channels.includes(each)) : channels
+    if (!lines || plain.length === channels.length) return yield* this.#claimPlain(plain, max, turn)
+    // Rounded up or down at random, or a batch of one would always be of the same kind.
+    const ofLines = (max * (channels.length - plain.length)) / channels.length
+    const share = Math.floor(ofLines + Math.random())
+    const first = yield* this.#claimByLines(lines, share)
+    const left = max - first.length
+    const others =
+      plain.length > 0 && left > 0 ? yield* this.#claimPlain(plain, left, turn % plain.length) : []
+    const stillLeft = others.reduce((room, { rows: taken }) => room - taken.length, left)
+    // All its channels, though only some are known to have rows: others may hold older ones.
+    return [...first, ...others, ...(yield* this.#claimByLines(lines, stillLeft))]
+  }
+
+  *#claimByLines(lines: LineOptions, most: number): SqlWork<readonly Claimed[]> {
+    if (most === 0) return []
+    for (const channel of lines.channels) this.#room.delete(channel)
+    const taken = yield* this.#lines.claim(this, lines, most)
+    return taken.map((row) => ({ channel: row.channel, rows: [row] }))
+  }
+
+  *#claimPlain(
+    channels: readonly string[],
+    max: number,
+    turn: number,
+  ): SqlWork<readonly Claimed[]> {
     const ordered = channels.map((_, index) => channels[(index + turn) % channels.length] as string)
     const claimed: Claimed[] = []
     let left = max
@@ -216,15 +318,15 @@ export class Transaction {
   *#claimOn(channel: string, most: number): SqlWork<readonly MessageRow[]> {
     const taken = yield* this.#statements.dialect.claim(this.#statements.tables, channel, most)
     this.#room.delete(channel)
-    const live = taken.filter((row) => row.expires_at > this.#now)
+    const live = taken.filter((row) => row.expires_at > this.now)
     if (live.length === taken.length) return live
-    this.expired += taken.length - live.length
+    this.expiredCount += taken.length - live.length
     // The others that have expired go at once, so that the second claim meets live ones alone.
     const { message } = this.#statements.tables
-    this.expired += yield* change(`DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`, [
-      channel,
-      this.#now,
-    ])
+    this.expiredCount += yield* change(
+      `DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`,
+      [channel, this.now],
+    )
     if (taken.length < most) return live
     const more = yield* this.#statements.dialect.claim(
       this.#statements.tables,
@@ -247,13 +349,16 @@ export class Transaction {
 
   *#lookAtInbox(inbox: string): SqlWork<void> {
     const most = this.#limits.inboxCapacity
-    const { waiting, isOpen } = yield* this.#statements.inbox(inbox, this.#now, most)
+    const { waiting, isOpen } = yield* this.#statements.inbox(inbox, this.now, most)
     this.#room.set(inbox, isOpen ? most - waiting : closed)
   }
 
   *#lookAtChannel(channel: string): SqlWork<void> {
     const most = this.#limits.capacityOf(channel)
-    this.#room.set(channel, most - (yield* this.#statements.waiting(channel, this.#now, most)))
+    const { waiting, parked } = yield* this.#statements.waiting(channel, this.now, most)
+    this.#room.set(channel, Math.max(0, most - waiting - parked))
+    if (parked >= this.#limits.lineCapacity) this.#crowded.add(channel)
+    else this.#crowded.delete(channel)
   }
 
   *#isInboxOpen(inbox: string): SqlWork<boolean> {
@@ -263,7 +368,7 @@ export class Transaction {
 
   #add(row: NewRow): void {
     this.#newRows.push(row)
-    this.written.add(row[0])
+    this.writtenChannels.add(row[0])
   }
 
   #record(key: string, inbox: string, channel: string, expiresAt: number): void {
@@ -279,6 +384,7 @@ export class Transaction {
 
   #forget(): void {
     this.#room.clear()
+    this.seenElsewhere.clear()
     this.#groups.clear()
   }
 }

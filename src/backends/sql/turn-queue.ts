@@ -122,7 +122,7 @@ export class TurnQueue {
         }
       }
       const transaction = await client.write(() => this.#work(writes, due, occupied, claiming))
-      if (transaction.written.size > 0) client.wake(transaction.written)
+      if (transaction.writtenChannels.size > 0) client.wake(transaction.writtenChannels)
       this.#options.onCommit(transaction)
       for (const write of writes) write.resolve(write.result as never)
       for (const receive of due) if (!claiming.has(receive)) receive.settle()
@@ -151,7 +151,7 @@ export class TurnQueue {
       if (receive.isEnded || (this.#due.has(receive) && !due.has(receive))) continue
       const channels = receive.channels.filter(
         (channel) =>
-          transaction.written.has(channel) || (due.has(receive) && occupied?.has(channel)),
+          transaction.writtenChannels.has(channel) || (due.has(receive) && occupied?.has(channel)),
       )
       if (channels.length === 0) continue
       claiming.add(receive)

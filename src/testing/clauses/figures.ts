@@ -139,6 +139,7 @@ export const figureClauses: readonly Clause[] = [
       assert.deepEqual(limits, {
         capacity: 1_000,
         inboxCapacity: 10_000,
+        lineCapacity: 100,
         expiryMs: 60_000,
         groupExpiryMs: 60_000,
         maxContentBytes: 1_048_576,

@@ -130,10 +130,14 @@ const wakesOnlyOwnProcess: CreateStore = async () => {
 
 export const channelFaults: readonly Fault[] = [
   ['stores the later half of a long batch first', 'C2', storesOf(LaterHalfFirst)],
-  ['selects messages, then deletes them', 'C3 C20 X2', storesOf(SelectsThenDeletes)],
-  ['empties the first channel first', 'C5 C14', storesOf(FirstChannelFirst)],
+  [
+    'selects messages, then deletes them',
+    'C3 C20 L3 L4 L5 L6 L7 L8 L9 L10 L12 X2',
+    storesOf(SelectsThenDeletes),
+  ],
+  ['empties the first channel first', 'C5 C14 L2', storesOf(FirstChannelFirst)],
   ['waits half as long as asked', 'C6', storesOf(WaitsHalf)],
-  ['wakes receivers of the own process only', 'C3 C7 C13 C20 R12 X1', wakesOnlyOwnProcess],
+  ['wakes receivers of the own process only', 'C3 C7 C13 C20 R12 L4 L6 X1', wakesOnlyOwnProcess],
   [
     'throws away what was popped when a wait is aborted',
     'C8 C20',

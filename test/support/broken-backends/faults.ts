@@ -5,6 +5,7 @@ import { groupFaults } from './groups.ts'
 import { inboxFaults } from './inboxes.ts'
 import { lifecycleFaults } from './lifecycle.ts'
 import { limitFaults } from './limits.ts'
+import { lineFaults } from './lines.ts'
 import { nameFaults } from './names.ts'
 import { processAndFigureFaults } from './processes-and-figures.ts'
 
@@ -19,6 +20,7 @@ export const faults: readonly Fault[] = [
   ...limitFaults,
   ...groupFaults,
   ...inboxFaults,
+  ...lineFaults,
   ...processAndFigureFaults,
   ...lifecycleFaults,
 ]

@@ -79,16 +79,16 @@ class NeverCleans extends Backend {
 export const limitFaults: readonly Fault[] = [
   [
     'lets every send renew the expiry of the queue',
-    'C9 C13 C15 C18 S3',
+    'C9 C13 C15 C18 L9 S3',
     storesOf(QueueExpiresAsOne),
   ],
-  ['delivers expired messages', 'C9', storesOf(DeliversExpired)],
-  ['ignores the capacity', 'C10 C11 C13 S1 S2', storesOf(NoCapacity)],
+  ['delivers expired messages', 'C9 L9', storesOf(DeliversExpired)],
+  ['ignores the capacity', 'C10 C11 C13 L10 S1 S2', storesOf(NoCapacity)],
   [
     'sends a batch one by one, up to a full channel',
     'C4 C10 C11 R10 S1 S2',
     storesOf(FullStopsTheBatch),
   ],
   ['ignores the capacities of single channels', 'C11 G6', storesOf(OneCapacityForAll)],
-  ['never cleans up', 'C18 S3', storesOf(NeverCleans)],
+  ['never cleans up', 'C18 L11 S3', storesOf(NeverCleans)],
 ]

@@ -83,7 +83,7 @@ export const processAndFigureFaults: readonly Fault[] = [
   ['withdraws nothing', 'P2', storesOf(WithdrawsNothing)],
   ['keeps an announcement by reference', 'P3', storesOf(AnnouncesByReference)],
   ['counts what it rejects as sent', 'S1', storesOf(CountsRejectedAsSent)],
-  ['drops in silence', 'C18 G6 R4 R11 S2', storesOf(DropsInSilence)],
+  ['drops in silence', 'C18 G6 R4 R11 L9 L10 S2', storesOf(DropsInSilence)],
   ['lists one channel', 'S3', storesOf(ListsOneChannel)],
   ['lists inboxes without messages', 'S3', storesOf(ListsInboxesWithoutMessages)],
   ['counts one member for each group', 'S4', storesOf(CountsOneMember)],

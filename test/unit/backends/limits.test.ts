@@ -11,6 +11,7 @@ describe('resolveLimits', () => {
     expect(limits).toEqual({
       capacity: 1_000,
       inboxCapacity: 10_000,
+      lineCapacity: 100,
       expiryMs: 60_000,
       groupExpiryMs: 60_000,
       maxContentBytes: 1_048_576,
@@ -29,20 +30,22 @@ describe('resolveLimits', () => {
     expect(Object.isFrozen(limits)).toBe(true)
   })
 
-  it.each(['capacity', 'inboxCapacity', 'expiryMs', 'groupExpiryMs', 'maxContentBytes'])(
-    'rejects a %s that is not a whole number from 1',
-    (name) => {
-      for (const value of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '100']) {
-        const options: BackendOptions = { [name]: value }
-        expect(() => resolveLimits(options)).toThrow(
-          expect.objectContaining({
-            code: 'ERR_INVALID_CONFIG',
-            message: expect.stringMatching(
-              new RegExp(`^${name} is .*; give a whole number from 1$`),
-            ),
-          }),
-        )
-      }
-    },
-  )
+  it.each([
+    'capacity',
+    'inboxCapacity',
+    'lineCapacity',
+    'expiryMs',
+    'groupExpiryMs',
+    'maxContentBytes',
+  ])('rejects a %s that is not a whole number from 1', (name) => {
+    for (const value of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '100']) {
+      const options: BackendOptions = { [name]: value }
+      expect(() => resolveLimits(options)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_INVALID_CONFIG',
+          message: expect.stringMatching(new RegExp(`^${name} is .*; give a whole number from 1$`)),
+        }),
+      )
+    }
+  })
 })

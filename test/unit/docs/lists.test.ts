@@ -119,7 +119,7 @@ describe('docs/operating.md', () => {
   it.each([
     ['### `websocket`', { ...resolveWebSocketSettings() }],
     ['### `http`', { ...resolveHttpSettings() }],
-    ['### `worker`', { concurrency: 100, maxRequeues: 10, graceMs: 30_000 }],
+    ['### `worker`', { concurrency: 100, maxRequeues: 10, graceMs: 30_000, lineLeaseMs: 15_000 }],
     ['### Backends', backendDefaults()],
   ])('lists the settings under %s with their defaults', async (heading, defaults) => {
     const page = (await readPage('docs/operating.md')).split('## Settings')[1] ?? ''
@@ -136,9 +136,17 @@ describe('docs/operating.md', () => {
 })
 
 function backendDefaults() {
-  const { capacity, inboxCapacity, expiryMs, groupExpiryMs, maxContentBytes } = new MemoryBackend()
-    .limits
-  return { capacity, channelCapacity: [], inboxCapacity, expiryMs, groupExpiryMs, maxContentBytes }
+  const { capacity, inboxCapacity, lineCapacity, expiryMs, groupExpiryMs, maxContentBytes } =
+    new MemoryBackend().limits
+  const expiries = { expiryMs, groupExpiryMs }
+  return {
+    capacity,
+    channelCapacity: [],
+    inboxCapacity,
+    lineCapacity,
+    ...expiries,
+    maxContentBytes,
+  }
 }
 
 function shownDefault(value: unknown): string {

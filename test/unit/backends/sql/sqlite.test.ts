@@ -108,13 +108,32 @@ describe('SqliteBackend', () => {
     it('are refused with ERR_INVALID_CONFIG when a newer version made them', async () => {
       await open().open()
       const database = openDatabase(file)
-      database.exec("UPDATE channelkit_meta SET value = '2' WHERE name = 'schema-version'")
+      database.exec("UPDATE channelkit_meta SET value = '3' WHERE name = 'schema-version'")
       database.close()
 
       const error = await faultOf(open().send(numbered('news', 1)))
 
       expect(error.code).toBe('ERR_INVALID_CONFIG')
-      expect(error.message).toMatch(/schema version 2, newer than 1/)
+      expect(error.message).toMatch(/schema version 3, newer than 2/)
+    })
+
+    it('are brought from version 1 to this one with what lies in them', async () => {
+      const first = open()
+      await first.send(numbered('news', 1, 2))
+      await first.close()
+      const database = openDatabase(file)
+      database.exec('DROP TABLE channelkit_line')
+      database.exec('DROP INDEX channelkit_message_by_line')
+      database.exec("UPDATE channelkit_meta SET value = '1' WHERE name = 'schema-version'")
+      database.close()
+
+      const second = open()
+      await second.send([{ channel: 'news', content: { number: 3, reply_channel: 'ada' } }])
+      const lines = { channels: ['news'], leaseMs: 1_000 }
+      const taken = await second.receive(['news'], { max: 9, waitMs: 0, lines })
+
+      expect(taken.map(({ content }) => content.number)).toEqual([1, 2, 3])
+      expect(taken[2]?.turn?.line).toBe('ada')
     })
 
     it('are made once by backends that start at the same time', async () => {
