@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { type Consumer, consumerName, nameConsumer } from './consumer.ts'
+import { type Consumer, consumerName, nameConsumer, wrapConsumer } from './consumer.ts'
 import type { Content } from './content.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { Message } from './message.ts'
@@ -190,6 +190,10 @@ function choosing(
       if (params) return choice.consumer(Object.assign(message, { params }))
     }
     return otherwise(message)
+  }
+  // A line has to know of a message before its content is looked at: one marks them all.
+  for (const inner of [otherwise, ...choices.map((choice) => choice.consumer)]) {
+    wrapConsumer(consumer, inner)
   }
   const names = choices.map((choice) => consumerName(choice.consumer))
   return nameConsumer(consumer, `routes of ${channel} to ${names.join(', ')}`.slice(0, 200))

@@ -6,6 +6,7 @@ import {
   linearize,
   type Message,
   Requeue,
+  route,
   Worker,
   wrapConsumer,
 } from 'channelkit'
@@ -139,6 +140,27 @@ describe('linearize', () => {
     await end(2)
 
     expect(begun).toEqual([1, 2])
+  })
+
+  it('works behind a route by path', async () => {
+    const seen: unknown[] = []
+    const held = deferred()
+    const consumer = linearize(async (message: Message) => {
+      seen.push(message.content.n)
+      if (message.content.n === 1) await held.promise
+    })
+    const routing = defineRouting({}, route('jobs', { path: '/games' }, consumer))
+    await using site = await TestSite.open({ routing })
+    for (const n of [1, 2]) {
+      await Channel('jobs').send({ n, reply_channel: 'ada', path: '/games' })
+    }
+    await site.advance(0)
+
+    expect(seen).toEqual([1])
+    held.resolve()
+    await site.drain()
+
+    expect(seen).toEqual([1, 2])
   })
 
   it('fails when a wrapper hides it, and names the consumer', async () => {
