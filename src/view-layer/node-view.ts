@@ -24,7 +24,7 @@ export async function runNodeView(handler: NodeHandler, view: ViewRequest): Prom
   const socket = new MemorySocket(content)
   const request = nodeRequest(content, socket, view)
   const answer = new NodeAnswer(view)
-  const response = nodeResponse(request, answer, socket, content.method === 'HEAD')
+  const response = nodeResponse(request, answer, socket, view)
   rememberRequest(request, view)
 
   const onAbort = (): void => {
@@ -118,8 +118,9 @@ function nodeResponse(
   request: IncomingMessage,
   answer: NodeAnswer,
   socket: MemorySocket,
-  isHead: boolean,
+  view: ViewRequest,
 ): ServerResponse {
+  const isHead = view.message.content.method === 'HEAD'
   const response = new ServerResponse(request)
   response.assignSocket(socket.asSocket)
   answer.onDrain = () => response.emit('drain')
@@ -144,6 +145,8 @@ function nodeResponse(
     },
     write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
       const [bytes, called] = written(chunk, encoding, callback)
+      // Somebody else answers.
+      if (view.isDeferred) return true
       if (response.writableEnded || bytes === undefined || response.destroyed) {
         return ServerResponse.prototype.write.call(
           response,
@@ -162,6 +165,7 @@ function nodeResponse(
     end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
       if (typeof chunk === 'function') return own.end(undefined, undefined, chunk)
       const [bytes, called] = written(chunk, encoding, callback)
+      if (view.isDeferred) return response
       if (response.writableEnded || response.destroyed) {
         return nodeEnd.call(response, chunk, encoding as BufferEncoding, callback as Callback)
       }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Config, Logger, Routing } from 'channelkit'
 import { Site } from 'channelkit'
-import type { BackendOptions } from 'channelkit/backend'
+import type { BackendOptions, ChannelBackend } from 'channelkit/backend'
 import { MemoryBackend } from 'channelkit/memory'
 import { type AttachedServers, attach, createHttpServer } from 'channelkit/server'
 import { SqliteBackend } from 'channelkit/sqlite'
@@ -18,6 +18,7 @@ export interface ServedSite {
   readonly port: number
   readonly server: Server
   readonly servers: AttachedServers
+  readonly backend: ChannelBackend
   /** What was logged as an error or a warning. */
   readonly log: {
     readonly level: string
@@ -56,6 +57,7 @@ export async function serveSite(
     port,
     server,
     servers,
+    backend,
     log,
     async [Symbol.asyncDispose]() {
       server.close()

@@ -12,14 +12,14 @@ export interface RawAnswer {
 /** A client that sends exactly the bytes it is given. */
 export class RawClient {
   readonly socket: Socket
-  #received = Buffer.alloc(0)
+  #chunks: Buffer[] = []
   #isEnded = false
   #onData: (() => void) | undefined
 
   private constructor(socket: Socket) {
     this.socket = socket
     socket.on('data', (chunk) => {
-      this.#received = Buffer.concat([this.#received, chunk])
+      this.#chunks.push(chunk)
       this.#onData?.()
     })
     socket.on('error', () => {})
@@ -45,6 +45,19 @@ export class RawClient {
   /** Whether the server has closed the connection. */
   get isEnded(): boolean {
     return this.#isEnded
+  }
+
+  /** What was received and not yet taken, joined when it is looked at. */
+  get #received(): Buffer {
+    const [only] = this.#chunks
+    if (this.#chunks.length === 1 && only) return only
+    const all = Buffer.concat(this.#chunks)
+    this.#chunks = [all]
+    return all
+  }
+
+  set #received(left: Buffer) {
+    this.#chunks = [left]
   }
 
   /** Waits until what was received has `text`, and gives it. */

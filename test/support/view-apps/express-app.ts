@@ -11,7 +11,7 @@ const files = fileURLToPath(new URL('./files/', import.meta.url))
 
 declare module 'express-session' {
   interface SessionData {
-    views: number
+    views?: number
   }
 }
 
