@@ -19,10 +19,15 @@ export interface ExchangeOptions {
   readonly maxBufferedBytes: number
   readonly responseMs: number
   readonly streamMs: number
+  readonly watcher: ExchangeWatcher
+}
+
+/** Who keeps the exchanges of a server. */
+export interface ExchangeWatcher {
   /** Something moved: its deadline is later now. */
-  readonly onMove: (exchange: HttpExchange) => void
+  onMove(exchange: HttpExchange): void
   /** Its client needs nothing more. */
-  readonly onEnd: (exchange: HttpExchange) => void
+  onEnd(exchange: HttpExchange): void
 }
 
 /**
@@ -214,7 +219,12 @@ export class HttpExchange implements ReplyOwner {
     if (!hasMore) {
       this.#end()
       this.forget()
-      this.#response.end(body)
+      if (body && body.byteLength <= joinedBytes && this.#writtenParts === 0) {
+        // Node writes a head and a string in one go, but a head and bytes in two.
+        this.#response.end(latin1(body), 'latin1')
+      } else {
+        this.#response.end(body)
+      }
       return
     }
     this.#move()
@@ -283,19 +293,26 @@ export class HttpExchange implements ReplyOwner {
 
   #move(): void {
     this.movedAt = this.#hub.backend.limits.clock.now()
-    this.#options.onMove(this)
+    this.#options.watcher.onMove(this)
   }
 
   #end(): void {
     this.#isEnded = true
     if (this.#isBodyLeft) this.body?.discard()
-    this.#options.onEnd(this)
+    this.#options.watcher.onEnd(this)
   }
 
   /** Whether whoever works on the answer may still have to be told that its client has left. */
   get isLeft(): boolean {
     return this.#isLeft
   }
+}
+
+// Beyond this, making a string costs more than the second write.
+const joinedBytes = 16_384
+
+function latin1({ buffer, byteOffset, byteLength }: Uint8Array): string {
+  return Buffer.from(buffer, byteOffset, byteLength).toString('latin1')
 }
 
 const hopByHop: ReadonlySet<string> = new Set([

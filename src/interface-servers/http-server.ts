@@ -3,7 +3,7 @@ import { errorTable, isChannelkitError } from '../errors.ts'
 import { type BodyPart, silentMs } from '../http/client-link.ts'
 import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
-import { answer, HttpExchange } from './http-exchange.ts'
+import { answer, type ExchangeWatcher, HttpExchange } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
 import type { PeerReader } from './peer.ts'
 import { checkBodyLength, hasBody, RequestBody } from './request-body.ts'
@@ -34,6 +34,12 @@ export class HttpServer {
   readonly #exchanges = new Set<HttpExchange>()
   /** Those given up whose view may not know it yet. */
   readonly #left = new Set<HttpExchange>()
+  readonly #watcher: ExchangeWatcher = {
+    onMove: (moved) => {
+      if (this.#exchanges.delete(moved)) this.#exchanges.add(moved)
+    },
+    onEnd: (ended) => this.#forget(ended),
+  }
   readonly #stopSweeping: () => void
   #closingSince: number | undefined
   #onIdle: (() => void) | undefined
@@ -152,10 +158,7 @@ export class HttpServer {
       maxBufferedBytes,
       responseMs: this.#settings.responseMs,
       streamMs: this.#settings.streamMs,
-      onMove: (moved) => {
-        if (this.#exchanges.delete(moved)) this.#exchanges.add(moved)
-      },
-      onEnd: (ended) => this.#forget(ended),
+      watcher: this.#watcher,
     })
     this.#exchanges.add(exchange)
     this.#hub.counters.add('requests')

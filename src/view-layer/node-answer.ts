@@ -51,6 +51,14 @@ export class NodeAnswer {
 
   /** Ends the answer; `sent` settles when all of it has gone. */
   end(chunk: Uint8Array | undefined): void {
+    const { link, partBytes } = this.#view
+    if (!this.#mustFlush && !this.#sending && (chunk?.byteLength ?? 0) <= partBytes) {
+      const content = { ...this.#takeHead(), ...(chunk && { content: chunk }) }
+      this.#isEnded = true
+      this.#sending = link.send(content)
+      this.#sending.catch(() => {})
+      return
+    }
     if (chunk && chunk.byteLength > 0) {
       this.#chunks.push(chunk)
       this.#size += chunk.byteLength

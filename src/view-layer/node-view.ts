@@ -27,19 +27,14 @@ export async function runNodeView(handler: NodeHandler, view: ViewRequest): Prom
   const response = nodeResponse(request, answer, socket, view)
   rememberRequest(request, view)
 
-  const onAbort = (): void => {
+  link.onClose = () => {
     request.destroy(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }))
     socket.destroy()
   }
-  let isDone = false
   const done = new Promise<void>((resolve) => {
     view.onDefer = resolve
     response.once('finish', resolve)
-    response.once('close', resolve)
-  })
-  // Not before it is needed: most answers are there before their client could leave.
-  const watch = setImmediate(() => {
-    if (!isDone) link.signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('close', resolve)
   })
   try {
     await handler(request, response)
@@ -50,9 +45,7 @@ export async function runNodeView(handler: NodeHandler, view: ViewRequest): Prom
     })
     if (!response.writableEnded && !link.isClosed) await link.send({ abort: true })
   } finally {
-    isDone = true
-    clearImmediate(watch)
-    if (link.hasSignal) link.signal.removeEventListener('abort', onAbort)
+    link.onClose = undefined
     if (!view.isDeferred) close(request, socket)
   }
 }

@@ -16,15 +16,17 @@ export interface ViewRequest {
   onDefer?: () => void
 }
 
-const viewRequests = new WeakMap<object, ViewRequest>()
+// On the request itself: a weak map of every request would cost the garbage collector more than
+// all else that is done for one.
+const key = Symbol('channelkit.view')
 
 /** Remembers what request of an app's kind stands for. */
 export function rememberRequest(request: Request | IncomingMessage, view: ViewRequest): void {
-  viewRequests.set(request, view)
+  ;(request as { [key]?: ViewRequest })[key] = view
 }
 
 export function viewRequestOf(request: object): ViewRequest | undefined {
-  return viewRequests.get(request)
+  return (request as { [key]?: ViewRequest })[key]
 }
 
 /** A view's request: a WHATWG `Request`, Node's, or a context that has one, as Hono's `c` has. */
