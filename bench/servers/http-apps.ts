@@ -26,6 +26,31 @@ export function fastifyApp() {
   return app
 }
 
+/** Sends as many zeros as the query says, as fast as the client reads; counts what it is sent. */
+export function streamHandler(request: IncomingMessage, response: ServerResponse): void {
+  if (request.method === 'POST') {
+    let size = 0
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length
+    })
+    request.on('end', () => response.end(String(size)))
+    return
+  }
+  let left = Number(request.url?.split('?')[1])
+  const chunk = Buffer.alloc(65_536)
+  const write = (): void => {
+    while (left > 0) {
+      left -= chunk.length
+      if (!response.write(chunk)) {
+        response.once('drain', write)
+        return
+      }
+    }
+    response.end()
+  }
+  write()
+}
+
 export function appOf(name: string | undefined) {
   switch (name) {
     case 'hono':
@@ -34,6 +59,8 @@ export function appOf(name: string | undefined) {
       return expressApp()
     case 'fastify':
       return fastifyApp()
+    case 'stream':
+      return streamHandler
     default:
       return helloHandler
   }

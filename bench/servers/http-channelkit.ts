@@ -8,6 +8,7 @@ const [name, backend = 'memory:', role = 'both'] = process.argv.slice(2)
 const config = defineConfig({
   mode: 'production',
   app: appOf(name),
+  http: { maxBodyBytes: 4_294_967_296 },
   channelBackends: { default: { backend } },
 })
 const site = await setup(config)
