@@ -120,14 +120,14 @@ export class HeldTurns {
     const endings = this.#ending
     this.#ending = []
     const { messages, lost } = await this.#advance(endings.map(({ held }) => held))
-    const next = new Map(messages.map((message) => [message.turn?.line, message]))
-    const lapsed = new Set(lost.map(({ token, line }) => `${line} ${token}`))
+    for (const { held } of endings) this.#held.delete(held)
+    // By line alone: of two turns of one line in a batch, the older is lost and gets nothing.
+    const next = new Map<string, IncomingMessage>()
+    for (const message of messages) if (message.turn) next.set(message.turn.line, message)
+    const lapsed = new Set(lost.map(keyOf))
     for (const { held, resolve } of endings) {
-      this.#held.delete(held)
-      const { line, token } = held.turn
-      const message = lapsed.has(`${line} ${token}`) ? undefined : next.get(line)
-      if (message) next.delete(line)
-      resolve(message)
+      const { turn } = held
+      resolve(lapsed.size > 0 && lapsed.has(keyOf(turn)) ? undefined : next.get(turn.line))
     }
   }
 
@@ -170,9 +170,9 @@ export class HeldTurns {
         due.map(({ turn }) => turn),
         leaseMs,
       )
-      const byLine = new Map(renewed.map((turn) => [`${turn.line} ${turn.token}`, turn]))
+      const byKey = new Map(renewed.map((turn) => [keyOf(turn), turn]))
       for (const held of due) {
-        const turn = byLine.get(`${held.turn.line} ${held.turn.token}`)
+        const turn = byKey.get(keyOf(held.turn))
         if (turn) held.renewed(turn)
         else if (this.#held.has(held)) held.lose()
       }
@@ -181,4 +181,8 @@ export class HeldTurns {
       logger.debug({ err: error }, 'turns could not be renewed')
     }
   }
+}
+
+function keyOf({ line, token }: LineTurn): string {
+  return `${line} ${token}`
 }

@@ -74,7 +74,7 @@ export class MemoryLines {
       const next = this.#unpark(line, now)
       if (!next) this.#store.lines.delete(turn.line)
       else if (channels.includes(next.channel)) {
-        messages.push({ ...next, turn: this.#give(turn.line, line, now + leaseMs) })
+        messages.push(withTurn(next, this.#give(turn.line, line, now + leaseMs)))
       } else this.#makeReady(line, next)
     }
     return { messages, lost }
@@ -182,7 +182,7 @@ export class MemoryLines {
       return undefined
     }
     line.ready = undefined
-    return { ...message, turn: this.#give(name, line, expiresAt) }
+    return withTurn(message, this.#give(name, line, expiresAt))
   }
 
   /** Finds a message that others receive its place in its line. */
@@ -261,6 +261,11 @@ export class MemoryLines {
     const queues = channels.map((channel) => [...(this.#store.channels.get(channel) ?? [])])
     return queues.flat().sort((a, b) => (isBefore(a, b) ? -1 : 1))
   }
+}
+
+function withTurn(message: IncomingMessage, turn: LineTurn): IncomingMessage {
+  const { id, channel, content, expiresAt, attempts } = message
+  return { id, channel, content, expiresAt, attempts, turn }
 }
 
 function isBefore(message: IncomingMessage, other: IncomingMessage): boolean {
