@@ -1,8 +1,9 @@
 import type { HttpResponse } from '../message-formats.ts'
 import type { ViewRequest } from './view-request.ts'
 
-// Beyond this much unsent, `write` says to wait for `drain`.
-const highWaterBytes = 65_536
+// Beyond this much unsent, `write` says to wait for `drain`: one whole part, since each costs a
+// message.
+const highWaterBytes = 262_144
 
 /**
  * Sends what a Node handler writes. Everything written in one turn, or while the client has no
