@@ -10,6 +10,7 @@ const alias = [
   { find: /^channelkit\/sqlite$/, replacement: source('backends/sql/sqlite.ts') },
   { find: /^channelkit\/backend$/, replacement: source('backends/index.ts') },
   { find: /^channelkit\/server$/, replacement: source('server.ts') },
+  { find: /^channelkit\/sessions$/, replacement: source('sessions/index.ts') },
   { find: /^channelkit\/testing$/, replacement: source('testing/index.ts') },
 ]
 

@@ -3,6 +3,7 @@ import type { ChannelDeclarations } from './channel-types.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
 import type { Routing } from './routing.ts'
+import type { AuthConfig, SessionConfig } from './sessions/session-config.ts'
 import type { ViewApp } from './view-layer/view-app.ts'
 import type { WorkerSettings } from './worker.ts'
 
@@ -34,6 +35,13 @@ export interface Config {
   readonly websocket?: WebSocketSettings
   readonly http?: HttpSettings
   readonly worker?: WorkerSettings
+  /** The site's sessions: their store and secret, for the session wrappers. */
+  readonly session?: SessionConfig
+  /**
+   * Who a session belongs to: a function, `{ user, hash, id }`, `passportUser(passport)` or
+   * `betterAuthUser(auth)`.
+   */
+  readonly auth?: AuthConfig
   /** `production` hides errors from clients and closes what only development needs. Default by NODE_ENV. */
   readonly mode?: 'development' | 'production'
 }
@@ -52,6 +60,8 @@ const knownKeys: ReadonlySet<string> = new Set([
   'websocket',
   'http',
   'worker',
+  'session',
+  'auth',
   'mode',
 ] satisfies (keyof Config)[])
 

@@ -14,6 +14,12 @@ export type ConsumerWrapper<Added> = <M extends Message>(
   consumer: Consumer<M & Added>,
 ) => Consumer<M>
 
+/**
+ * `M`, or any message where the compiler has not inferred `M` yet, as inside of another wrapper:
+ * with `consumer: Consumer<Given<M> & Added>` consumers written inline know what all wrappers add.
+ */
+export type Given<M> = [M] extends [never] ? Message : M
+
 const names = new WeakMap<Consumer<never>, string>()
 
 /** Gives a consumer the name that logs and errors call it by. */

@@ -1,12 +1,17 @@
 import type { ChannelBackend } from './backends/channel-backend.ts'
 import type { ChannelDeclaration } from './channel-types.ts'
 import { ChannelkitError } from './errors.ts'
+import type { Logger } from './logger.ts'
+import type { SiteSessions } from './sessions/site-sessions.ts'
 
-/** What `Channel` and `Group` need of the loaded site. */
+/** What `Channel`, `Group` and the session wrappers need of the loaded site. */
 export interface SiteHandle {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` when the config has no backend of that name. */
   backend(name?: string): ChannelBackend
   declaration(channel: string): ChannelDeclaration | undefined
+  readonly logger: Logger
+  /** @throws {ChannelkitError} `ERR_NOT_CONFIGURED` when the config has no sessions. */
+  sessions(): SiteSessions
 }
 
 // Kept on the global object, so that two copies of the package in one process share one site.

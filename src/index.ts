@@ -63,10 +63,24 @@ export {
   type Routing,
   route,
 } from './routing.ts'
+export type { User } from './sessions/auth.ts'
+export type { Session, SessionData } from './sessions/session.ts'
+export { issueTicket, type TicketOptions } from './sessions/ticket.ts'
 export { Site, type SiteOptions, setup } from './site.ts'
 export { type ChannelView, channelView } from './view-layer/channel-view.ts'
 export type { FetchApp } from './view-layer/fetch-app.ts'
 export type { NodeApp, NodeHandler, ViewApp } from './view-layer/view-app.ts'
 export { type AnyRequest, defer, messageOf } from './view-layer/view-request.ts'
 export { echoChannel, Worker, type WorkerOptions, type WorkerSettings } from './worker.ts'
+export { channelSession, type WithChannelSession } from './wrappers/channel-session.ts'
+export { httpSession, type WithHttpSession } from './wrappers/http-session.ts'
 export { linearize } from './wrappers/linearize.ts'
+export { logOut, type SignedInRequest } from './wrappers/log-out.ts'
+export { type SessionKeys, sessionKeys } from './wrappers/session-keys.ts'
+export {
+  channelSessionUser,
+  httpSessionUser,
+  transferUser,
+  type WithUser,
+} from './wrappers/session-user.ts'
+export { type DisconnectOptions, disconnectUser } from './wrappers/user-group.ts'

@@ -4,8 +4,7 @@ import type { ChannelBackend } from './backends/channel-backend.ts'
 import { openBackendUrl } from './backends/open-url.ts'
 import type { ChannelDeclaration } from './channel-types.ts'
 import { type ChannelBackendConfig, type Config, checkConfig } from './config.ts'
-import type { Consumer } from './consumer.ts'
-import { nameConsumer } from './consumer.ts'
+import { type Consumer, nameConsumer } from './consumer.ts'
 import { type SiteHandle, setCurrentSite } from './current-site.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { Logger } from './logger.ts'
@@ -17,8 +16,10 @@ import {
   loadRouting,
   type Routing,
 } from './routing.ts'
+import { SiteSessions } from './sessions/site-sessions.ts'
 import { viewConsumer } from './view-layer/view-consumer.ts'
 import { Worker } from './worker.ts'
+import { endChannelSession } from './wrappers/channel-session.ts'
 
 export interface SiteOptions {
   /** The folder that references and relative files start from. Default the working directory. */
@@ -36,6 +37,7 @@ export class Site implements SiteHandle {
   readonly logger: Logger
   readonly isProduction: boolean
   readonly #backends: ReadonlyMap<string, ChannelBackend>
+  readonly #sessions: SiteSessions | undefined
 
   private constructor(
     config: Config,
@@ -47,6 +49,16 @@ export class Site implements SiteHandle {
     this.logger = options.logger
     this.isProduction = (config.mode ?? process.env.NODE_ENV) === 'production'
     this.#backends = backends
+    const { session, auth } = config
+    if (session !== undefined) {
+      const { isProduction, logger } = this
+      this.#sessions = new SiteSessions({ session, auth, isProduction, logger })
+    } else if (auth !== undefined) {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        'the config has auth and no session; add session: { store, secret }',
+      )
+    }
   }
 
   /**
@@ -83,6 +95,14 @@ export class Site implements SiteHandle {
     return channels && Object.hasOwn(channels, channel) ? channels[channel] : undefined
   }
 
+  sessions(): SiteSessions {
+    if (this.#sessions) return this.#sessions
+    throw new ChannelkitError(
+      'ERR_NOT_CONFIGURED',
+      'sessions are asked for, and the config has none; add session: { store, secret }',
+    )
+  }
+
   /**
    * Loads the routing of a backend; on the default one, the site's app consumes `http.request`
    * where the routing has no consumer for it.
@@ -97,7 +117,8 @@ export class Site implements SiteHandle {
     if (name === 'default' && app !== undefined && !routing.routes.has('http.request')) {
       rest.set('http.request', nameConsumer(await this.#view(app), 'view layer'))
     }
-    return loadRouting(routing, this.root, rest)
+    const loaded = await loadRouting(routing, this.root, rest)
+    return this.#sessions ? endingSessions(loaded) : loaded
   }
 
   /** Makes a worker for a backend; it is still to be started. */
@@ -154,6 +175,16 @@ export async function setup(config?: Config | string, options: SiteOptions = {})
   setCurrentSite(site)
   return site
 }
+
+/** Ends the channel session of each socket, wherever sockets have consumers. */
+function endingSessions(routing: LoadedRouting): LoadedRouting {
+  const channels = [...routing.keys()]
+  if (!channels.some((channel) => channel.startsWith('websocket.'))) return routing
+  const consumer = routing.get('websocket.disconnect') ?? ignoreDisconnect
+  return new Map(routing).set('websocket.disconnect', endChannelSession(consumer))
+}
+
+function ignoreDisconnect(): void {}
 
 function backendConfigs(config: Config): Readonly<Record<string, ChannelBackendConfig>> {
   return config.channelBackends ?? { default: {} }

@@ -1,0 +1,120 @@
+import type { Register } from '../channel-types.ts'
+import { ChannelkitError, shown } from '../errors.ts'
+import type { Session } from './session.ts'
+
+/**
+ * A site's user. Tell the compiler what yours are:
+ * `declare module 'channelkit' { interface Register { user: { id: number; username: string } } }`.
+ */
+export type User = Register extends { readonly user: infer U }
+  ? U
+  : { readonly [key: string]: unknown }
+
+/** Who a session belongs to; nobody when it is anonymous. */
+export type UserOf = (
+  session: Session,
+) => User | null | undefined | Promise<User | null | undefined>
+
+/** How a site tells its users. */
+export interface Auth {
+  /** Who a session belongs to, fresh from where users are kept; null for nobody. */
+  readonly user: UserOf
+  /** What `disconnectUser` calls a user by. Default the user's `id`, or `_id`. */
+  readonly id?: (user: User) => string | number
+  /**
+   * Something of the user that changes when everyone signed in as them has to sign in again, like
+   * the hash of the password. It is stored only as a keyed hash.
+   */
+  readonly hash?: (user: User) => string
+  /** Finds sessions where the site does not keep them in `session.store`; they are not written to. */
+  readonly sessions?: ForeignSessions
+}
+
+/** Sessions that another library keeps. */
+export interface ForeignSessions {
+  /** The key of a request's session. */
+  key(cookies: Readonly<Record<string, string>>): string | undefined
+  /** What is in the session of a key, if there is one. */
+  load(key: string): Promise<Readonly<Record<string, unknown>> | undefined>
+}
+
+/** What is used of Passport. */
+export interface PassportLike {
+  deserializeUser(
+    serialized: never,
+    request: never,
+    done: (error: unknown, user?: unknown) => void,
+  ): unknown
+}
+
+/**
+ * Users of a site that signs them in by Passport: what `passport.serializeUser` put into the
+ * session goes through the functions given to `passport.deserializeUser`.
+ *
+ * @param passport - the site's `passport`, or its own `new Passport()`.
+ */
+export function passportUser(passport: PassportLike): Auth {
+  if (typeof passport?.deserializeUser !== 'function') {
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      `passportUser is given ${shown(passport)}; give the passport that your app uses`,
+    )
+  }
+  return { user: (session) => deserialize(passport, session) }
+}
+
+function deserialize(passport: PassportLike, session: Session): Promise<User | null> | null {
+  const { passport: stored } = session as { passport?: { user?: unknown } }
+  const serialized = stored?.user
+  // Passport's own test: 0 is an id.
+  if (serialized === undefined || serialized === null || serialized === '') return null
+  return new Promise((resolve, reject) => {
+    // Deserializers that take the request are given one that has a session and nothing else.
+    passport.deserializeUser(serialized as never, { session } as never, (error, user) => {
+      if (error) reject(error)
+      else resolve(user ? (user as User) : null)
+    })
+  })
+}
+
+/** What is used of Better Auth. */
+export interface BetterAuthLike {
+  readonly api: {
+    getSession(options: {
+      headers: Headers
+      query?: { disableCookieCache?: boolean; disableRefresh?: boolean }
+    }): Promise<{ readonly session: object; readonly user: object } | null>
+  }
+}
+
+/** Options of {@link betterAuthUser}. */
+export interface BetterAuthOptions {
+  /** Name of the cookie that names the session, without `__Secure-`. Default `better-auth.session_token`. */
+  readonly cookieName?: string
+}
+
+/**
+ * Users of a site that signs them in by Better Auth. `message.httpSession` then has Better Auth's
+ * own `session` and `user`, and cannot be changed.
+ */
+export function betterAuthUser(auth: BetterAuthLike, options: BetterAuthOptions = {}): Auth {
+  const { cookieName = 'better-auth.session_token' } = options
+  const secureName = `__Secure-${cookieName}`
+  return {
+    user: (session) => (session.user ?? null) as User | null,
+    sessions: {
+      key(cookies) {
+        const name = [secureName, cookieName].find((each) => cookies[each] !== undefined)
+        return name === undefined ? undefined : `${name}=${cookies[name]}`
+      },
+      async load(key) {
+        const mark = key.indexOf('=')
+        const value = encodeURIComponent(key.slice(mark + 1))
+        const headers = new Headers({ cookie: `${key.slice(0, mark)}=${value}` })
+        const query = { disableCookieCache: true, disableRefresh: true }
+        const found = await auth.api.getSession({ headers, query })
+        return found ? { session: found.session, user: found.user } : undefined
+      },
+    },
+  }
+}

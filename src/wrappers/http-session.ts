@@ -1,0 +1,114 @@
+import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
+import { currentSite } from '../current-site.ts'
+import type { Message } from '../message.ts'
+import { readHidden, type Session, writeHidden } from '../sessions/session.ts'
+import type { SiteSessions } from '../sessions/site-sessions.ts'
+import { useTicket } from '../sessions/ticket.ts'
+import { addToMessage, openChannelSession, stateOf } from './message-state.ts'
+
+/** What {@link httpSession} adds to a message. */
+export interface WithHttpSession {
+  /** The site's own session of this client; null when it has none. */
+  readonly httpSession: Session | null
+}
+
+/**
+ * Wraps a consumer so that `message.httpSession` is the site's own session, the one its web app
+ * knows as `request.session`. It is found by the session cookie, a ticket or, where the config
+ * allows it, `?session_key=`; and for later messages of a socket, which carry none of these, by
+ * what its handshake had. What the consumer changes in it is saved when it succeeds.
+ *
+ * @throws {ChannelkitError} when it runs: `ERR_NOT_CONFIGURED`
+ */
+export function httpSession<M extends Message>(
+  consumer: Consumer<Given<M> & WithHttpSession>,
+): Consumer<M> {
+  const withSession = async (message: M): Promise<void> => {
+    const inner = message as Given<M> & WithHttpSession
+    if (Object.hasOwn(message, 'httpSession')) return consumer(inner)
+    const session = await findHttpSession(message)
+    addToMessage(message, 'httpSession', session)
+    await consumer(inner)
+    if (session) await currentSite().sessions().save(session)
+  }
+  return wrapConsumer(withSession, consumer)
+}
+
+/** The site's session of a message's client, looked for once. */
+export async function findHttpSession(message: Message): Promise<Session | null> {
+  const state = stateOf(message)
+  if (state.httpSession !== undefined) return state.httpSession
+  const sessions = currentSite().sessions()
+  const { content } = message
+  const found =
+    'cookies' in content
+      ? await fromRequest(message, sessions)
+      : typeof content.http_session === 'string'
+        ? await fromKey(sessions, sessions.passed(content.http_session))
+        : await fromChannelSession(message, sessions)
+  state.httpSession = found ?? null
+  return state.httpSession
+}
+
+function fromKey(
+  sessions: SiteSessions,
+  key: string | undefined,
+): Promise<Session | undefined> | undefined {
+  return key === undefined ? undefined : sessions.load(key)
+}
+
+/** Finds it by what a request or handshake carries, and remembers it for the socket's messages. */
+async function fromRequest(message: Message, sessions: SiteSessions): Promise<Session | undefined> {
+  const { cookies, get } = message.content as {
+    cookies: Readonly<Record<string, string>>
+    get?: Readonly<Record<string, readonly string[]>>
+  }
+  const ticket = get?.ticket?.[0]
+  const keyInUrl = sessions.config.allowSessionKeyInUrl ? get?.session_key?.[0] : undefined
+  const isHandshake = message.channel === 'websocket.connect'
+  if (isHandshake) forgetSecrets(message)
+  let found = await fromKey(sessions, sessions.keyFromCookies(cookies))
+  if (!found && ticket !== undefined) {
+    const { channelSecrets } = sessions.config
+    const key = await useTicket(ticket, originOf(message), message.backend, channelSecrets)
+    found = await fromKey(sessions, key)
+  }
+  found ??= await fromKey(sessions, keyInUrl)
+  if (isHandshake && found && message.hasReplyChannel) {
+    const channel = await openChannelSession(message, 'httpSession')
+    writeHidden(channel, 'channelkit:http', found.id)
+    await sessions.saveOfChannel(channel)
+  }
+  // A handshake that is run again carries its ticket no more.
+  if (isHandshake && !found) return fromChannelSession(message, sessions)
+  return found
+}
+
+async function fromChannelSession(
+  message: Message,
+  sessions: SiteSessions,
+): Promise<Session | undefined> {
+  if (!message.hasReplyChannel) return undefined
+  const key = readHidden(await openChannelSession(message, 'httpSession'), 'channelkit:http')
+  return typeof key === 'string' ? sessions.load(key) : undefined
+}
+
+/** Takes what must not be shown or logged out of a handshake's content. */
+function forgetSecrets(message: Message): void {
+  const content = message.content as {
+    get?: Record<string, readonly string[]>
+    query_string?: string
+  }
+  for (const name of ['ticket', 'session_key']) {
+    if (content.get?.[name] === undefined) continue
+    delete content.get[name]
+    const query = new URLSearchParams(content.query_string)
+    query.delete(name)
+    content.query_string = query.toString()
+  }
+}
+
+function originOf(message: Message): string | undefined {
+  const { headers } = message.content as { headers?: readonly (readonly [string, string])[] }
+  return headers?.find(([name]) => name === 'origin')?.[1]
+}

@@ -1,0 +1,372 @@
+import {
+  Channel,
+  channelSession,
+  channelSessionUser,
+  disconnectUser,
+  httpSession,
+  httpSessionUser,
+  logOut,
+  sessionKeys,
+  transferUser,
+  type User,
+} from 'channelkit'
+import { type Auth, betterAuthUser, passportUser } from 'channelkit/sessions'
+import { Passport } from 'passport'
+import { describe, expect, it } from 'vitest'
+import { openSessionSite } from '../../support/session-site.ts'
+
+interface Account {
+  id: number
+  username: string
+  password: string
+}
+
+const nameOf = (user: User | null) => ({ content: user ? String(user.username) : 'nobody' })
+
+const enter = channelSession(
+  httpSessionUser(async (message) => {
+    transferUser(message.httpSession, message.channelSession)
+    await message.replyChannel.send(nameOf(message.user))
+  }),
+)
+
+const say = channelSessionUser((message) => message.replyChannel.send(nameOf(message.user)))
+
+const chat = { 'websocket.connect': enter, 'websocket.receive': say }
+
+/** Accounts, and how a site finds them by what its sessions hold. */
+function newAccounts() {
+  const accounts: Account[] = [
+    { id: 1, username: 'ann', password: 'hash of apple' },
+    { id: 2, username: 'ben', password: 'hash of banana' },
+  ]
+  const auth: Auth = {
+    user: (session) => find(session.userId) ?? null,
+    hash: (user) => String(user.password),
+  }
+  const find = (id: unknown) => {
+    const account = accounts.find((each) => each.id === id)
+    return account && { ...account }
+  }
+  return { accounts, auth, find }
+}
+
+describe('message.user', () => {
+  it('is who is signed in on the site, for the handshake and for what follows', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    await site.put('b', { userId: 2 })
+    const ann = await site.connect('/', 'a')
+    const ben = await site.connect('/', 'b')
+
+    ann.send('?')
+    ben.send('?')
+
+    expect([await ann.next(), await ann.next()]).toEqual(['ann', 'ann'])
+    expect([await ben.next(), await ben.next()]).toEqual(['ben', 'ben'])
+  })
+
+  it.each([
+    ['no session', undefined],
+    ['an anonymous session', 'anonymous'],
+    ['a session of a user who is gone', 'gone'],
+  ])('is null with %s, and then nothing is transferred', async (_, sid) => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('anonymous', { cart: ['tea'] })
+    await site.put('gone', { userId: 99 })
+    const socket = await site.connect('/', sid)
+
+    socket.send('?')
+
+    expect([await socket.next(), await socket.next()]).toEqual(['nobody', 'nobody'])
+    expect(JSON.stringify(await site.all())).not.toContain('channelkit:user')
+  })
+
+  it('is fresh on each message', async () => {
+    const { auth, accounts } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    const ann = await site.connect('/', 'a')
+    await ann.next()
+
+    if (accounts[0]) accounts[0].username = 'anna'
+    ann.send('?')
+
+    expect(await ann.next()).toBe('anna')
+  })
+
+  it.each([
+    ['their session ends', (site: Site, _: Account[]) => void site.store.destroy('a')],
+    ['someone else signs in by it', (site: Site) => site.put('a', { userId: 2 })],
+    ['they sign out in it', (site: Site) => site.put('a', {})],
+    [
+      'their password changes',
+      (_: Site, accounts: Account[]) => {
+        if (accounts[0]) accounts[0].password = 'hash of cherry'
+      },
+    ],
+    ['they are deleted', (_: Site, accounts: Account[]) => void accounts.shift()],
+  ])('is null for good once %s', async (_, change) => {
+    const { auth, accounts } = newAccounts()
+    const kept = accounts.map((account) => ({ ...account }))
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    const ann = await site.connect('/', 'a')
+    await ann.next()
+
+    await change(site, accounts)
+    ann.send('?')
+    expect(await ann.next()).toBe('nobody')
+
+    accounts.splice(0, accounts.length, ...kept)
+    await site.put('a', { userId: 1 })
+    ann.send('?')
+    expect(await ann.next()).toBe('nobody')
+  })
+
+  it('is told by the channel session itself where nobody was transferred', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': channelSession((message) => {
+          message.channelSession.userId = 2
+        }),
+        'websocket.receive': say,
+      },
+      { auth },
+    )
+    const ben = await site.connect('/')
+
+    ben.send('?')
+
+    expect(await ben.next()).toBe('ben')
+  })
+
+  it('reaches a consumer of another channel that is sent the keys', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': httpSessionUser((message) =>
+          Channel('orders').send({ ...sessionKeys(message) }),
+        ),
+        orders: httpSessionUser((message) => message.replyChannel.send(nameOf(message.user))),
+      },
+      { auth },
+    )
+    await site.put('a', { userId: 1 })
+
+    const ann = await site.connect('/', 'a')
+
+    expect(await ann.next()).toBe('ann')
+  })
+
+  it('is each client their own among 200 at once', async () => {
+    const auth: Auth = {
+      user: async (session) => {
+        await new Promise(setImmediate)
+        return { id: Number(session.userId), username: `user ${session.userId}` }
+      },
+    }
+    await using site = await openSessionSite(chat, { auth })
+    const sockets = await Promise.all(
+      Array.from({ length: 200 }, async (_, id) => {
+        await site.put(`sid${id}`, { userId: id })
+        return site.connect('/', `sid${id}`)
+      }),
+    )
+    for (const socket of sockets) for (let turn = 0; turn < 3; turn++) socket.send('?')
+
+    for (const [id, socket] of sockets.entries()) {
+      for (let turn = 0; turn < 4; turn++) expect(await socket.next()).toBe(`user ${id}`)
+    }
+  })
+
+  it('needs auth in the config', async () => {
+    await using site = await openSessionSite(chat)
+    await site.put('a', { userId: 1 })
+
+    await site.connect('/', 'a')
+
+    expect(await site.test.expectError('auth')).toMatchObject({ code: 'ERR_NOT_CONFIGURED' })
+  })
+})
+
+type Site = Awaited<ReturnType<typeof openSessionSite>>
+
+describe('transferUser', () => {
+  it('rejects a session whose user was not asked for', async () => {
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': channelSession(
+          httpSession((message) => transferUser(message.httpSession, message.channelSession)),
+        ),
+      },
+      { auth: newAccounts().auth },
+    )
+    await site.put('a', { userId: 1 })
+
+    await site.connect('/', 'a')
+
+    const error = await site.test.expectError('httpSessionUser instead of httpSession')
+    expect(error).toMatchObject({ code: 'ERR_WRAPPER_MISUSE' })
+  })
+
+  it('keeps no password and no hash of one that is known', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+
+    await site.connect('/', 'a')
+
+    expect(JSON.stringify(await site.all())).not.toContain('apple')
+  })
+})
+
+describe('disconnectUser', () => {
+  it('closes every socket of the user, and no other', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    await site.put('a2', { userId: 1 })
+    await site.put('b', { userId: 2 })
+    const [phone, desk] = [await site.connect('/', 'a'), await site.connect('/', 'a2')]
+    const ben = await site.connect('/', 'b')
+    for (const socket of [phone, desk, ben]) await socket.next()
+
+    await disconnectUser(1)
+
+    expect(await phone.expectClosed()).toEqual({ code: 4001, reason: 'signed out' })
+    expect(await desk.expectClosed()).toEqual({ code: 4001, reason: 'signed out' })
+    expect(ben.closed).toBeUndefined()
+  })
+
+  it('still finds a socket that was quiet for an hour', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    const ann = await site.connect('/', 'a')
+    await ann.next()
+
+    await site.test.advance(3_600_000)
+    await disconnectUser('1', { code: 4003, reason: 'banned' })
+
+    expect(await ann.expectClosed()).toEqual({ code: 4003, reason: 'banned' })
+  })
+})
+
+describe('logOut', () => {
+  it('signs out by Passport and closes the sockets of the user', async () => {
+    const { auth, find } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    const ann = await site.connect('/', 'a')
+    await ann.next()
+    const calls: string[] = []
+
+    await logOut({
+      user: find(1),
+      logout: (done) => {
+        calls.push('logout')
+        done()
+      },
+    })
+
+    expect(calls).toEqual(['logout'])
+    expect((await ann.expectClosed()).code).toBe(4001)
+  })
+
+  it('ends the session where there is no Passport', async () => {
+    await using site = await openSessionSite(chat, { auth: newAccounts().auth })
+    await site.put('a', { userId: 1 })
+
+    await logOut({ session: { destroy: (done) => site.store.destroy('a', done) } })
+
+    expect(await site.read('a')).toBeUndefined()
+  })
+
+  it('passes on why signing out failed', async () => {
+    await using _site = await openSessionSite(chat, { auth: newAccounts().auth })
+    const failing = { logout: (done: (error: Error) => void) => done(new Error('store is away')) }
+
+    await expect(logOut(failing)).rejects.toThrow('store is away')
+  })
+})
+
+describe('passportUser', () => {
+  type Done = (error: unknown, user?: Express.User | false | null) => void
+
+  it.each([
+    ['two arguments', (id: number, done: Done) => done(null, newAccounts().find(id) ?? false)],
+    [
+      'the request',
+      (_request: object, id: number, done: Done) => done(null, newAccounts().find(id) ?? false),
+    ],
+  ])('asks deserializers that take %s', async (_, deserializer) => {
+    const passport = new Passport()
+    passport.deserializeUser(deserializer as (id: number, done: Done) => void)
+    await using site = await openSessionSite(chat, { auth: passportUser(passport) })
+    await site.put('a', { passport: { user: 1 } })
+    await site.put('gone', { passport: { user: 9 } })
+
+    const ann = await site.connect('/', 'a')
+    const gone = await site.connect('/', 'gone')
+
+    expect(await ann.next()).toBe('ann')
+    expect(await gone.next()).toBe('nobody')
+  })
+
+  it('passes on what a deserializer fails with', async () => {
+    const passport = new Passport()
+    passport.deserializeUser((_id, done) => done(new Error('users are away')))
+    await using site = await openSessionSite(chat, { auth: passportUser(passport) })
+    await site.put('a', { passport: { user: 0 } })
+
+    await site.connect('/', 'a')
+
+    expect((await site.test.expectError('users are away')).message).toBe('users are away')
+  })
+})
+
+describe('betterAuthUser', () => {
+  const better = {
+    api: {
+      getSession: async ({ headers }: { headers: Headers }) =>
+        headers.get('cookie') === '__Secure-better-auth.session_token=token.sig%2B%3D'
+          ? { session: { id: 's1' }, user: { id: 'u1', username: 'ann' } }
+          : null,
+    },
+  }
+
+  it('finds the user by the cookie, and again for later messages', async () => {
+    await using site = await openSessionSite(chat, { auth: betterAuthUser(better) })
+    const cookies = { '__Secure-better-auth.session_token': 'token.sig+=' }
+    const ann = await site.connect('/', undefined, { cookies })
+    const eve = await site.connect('/', undefined, {
+      cookies: { 'better-auth.session_token': 'token.forged' },
+    })
+
+    ann.send('?')
+
+    expect([await ann.next(), await ann.next()]).toEqual(['ann', 'ann'])
+    expect(await eve.next()).toBe('nobody')
+  })
+
+  it('does not let the session be changed', async () => {
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': httpSession((message) => {
+          if (message.httpSession) message.httpSession.cart = ['tea']
+        }),
+      },
+      { auth: betterAuthUser(better) },
+    )
+
+    await site.connect('/', undefined, {
+      cookies: { '__Secure-better-auth.session_token': 'token.sig+=' },
+    })
+
+    expect(await site.test.expectError('cart')).toMatchObject({ code: 'ERR_NOT_SUPPORTED' })
+  })
+})
