@@ -4,7 +4,7 @@
  * what to install and ends the run, since a test that is skipped in silence is no test.
  */
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /**
@@ -33,12 +33,28 @@ const services = [
     command: 'redis-server',
     packages: ['redis-server'],
   },
+  {
+    name: 'PostgreSQL',
+    variable: 'POSTGRES_BIN',
+    meaning: "folder of PostgreSQL's initdb and postgres",
+    command: 'initdb',
+    packages: ['postgresql'],
+  },
 ]
 
 const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
 
+/** Where Debian keeps the versions of PostgreSQL. */
+const postgresRoot = '/usr/lib/postgresql'
+
+function postgresFolders() {
+  return existsSync(postgresRoot)
+    ? readdirSync(postgresRoot).map((version) => join(postgresRoot, version, 'bin'))
+    : []
+}
+
 function hasCommand(command) {
-  return folders.some((folder) => {
+  return [...folders, ...postgresFolders()].some((folder) => {
     try {
       accessSync(join(folder, command), constants.X_OK)
       return true
