@@ -1,4 +1,4 @@
-import type { ChannelBackend, Inbox } from '../backends/channel-backend.ts'
+import type { ChannelBackend, Inbox, OutgoingMessage } from '../backends/channel-backend.ts'
 import type { Content } from '../content.ts'
 import { isChannelkitError } from '../errors.ts'
 import { Backoff } from '../internal/backoff.ts'
@@ -43,9 +43,10 @@ export class ClientLink {
   #grantedParts = 0
   #takenParts = 0
   #arrivedParts = 0
-  readonly #bodyParts: BodyPart[] = []
+  /** Made with the first part, as below: most requests have none. */
+  #bodyParts: BodyPart[] | undefined
   /** What the parts that are not yet acknowledged cost, oldest first. */
-  readonly #unacknowledged: number[] = []
+  #unacknowledged: number[] | undefined
   #unacknowledgedCost = 0
   #acknowledgedParts = 0
   #onChange: (() => void) | undefined
@@ -79,9 +80,14 @@ export class ClientLink {
       this.#grantedParts = this.#takenParts + bodyWindow
       await this.#listen()
     }
-    while (this.#bodyParts.length === 0) await this.#change()
-    this.#takenParts++
-    return this.#bodyParts.shift() as BodyPart
+    for (;;) {
+      const part = this.#bodyParts?.shift()
+      if (part) {
+        this.#takenParts++
+        return part
+      }
+      await this.#change()
+    }
   }
 
   /**
@@ -93,6 +99,7 @@ export class ClientLink {
     while (this.#unacknowledgedCost >= fullWindow) await this.#change()
     if (this.#isClosed) throw clientLeft()
     const cost = partCost(content.content)
+    this.#unacknowledged ??= []
     this.#unacknowledged.push(cost)
     this.#unacknowledgedCost += cost
     if (this.#channel === undefined) {
@@ -120,7 +127,7 @@ export class ClientLink {
     if (notice.closed) {
       this.#close()
     } else if (notice.received !== undefined) {
-      while (this.#acknowledgedParts < notice.received && this.#unacknowledged.length > 0) {
+      while (this.#acknowledgedParts < notice.received && this.#unacknowledged?.length) {
         this.#acknowledgedParts++
         this.#unacknowledgedCost -= this.#unacknowledged.shift() as number
       }
@@ -128,7 +135,10 @@ export class ClientLink {
     if (notice.part !== undefined) {
       // A part that was lost on its way must not leave a hole in the body.
       if (notice.part !== this.#arrivedParts) this.#close()
-      else this.#bodyParts.push({ bytes: notice.body, isLast: notice.more_content !== true })
+      else {
+        this.#bodyParts ??= []
+        this.#bodyParts.push({ bytes: notice.body, isLast: notice.more_content !== true })
+      }
       this.#arrivedParts++
     }
     this.#onChange?.()
@@ -153,7 +163,7 @@ export class ClientLink {
     await this.#links.send([this.#control()])
   }
 
-  #control(): { channel: string; content: Content } {
+  #control(): OutgoingMessage {
     const now = this.#links.backend.limits.clock.now()
     this.#channel ??= this.#links.channelNow(this)
     this.#askedAt = now
@@ -161,11 +171,12 @@ export class ClientLink {
     return {
       channel: this.replyChannel,
       content: { listen: this.#channel, body_parts: this.#grantedParts },
+      handsOver: true,
     }
   }
 
-  #part(content: Content): { channel: string; content: Content } {
-    return { channel: this.replyChannel, content }
+  #part(content: Content): OutgoingMessage {
+    return { channel: this.replyChannel, content, handsOver: true }
   }
 
   async #change(): Promise<void> {
@@ -250,12 +261,8 @@ export class ClientLinks {
     return this.#openInbox.newChannel(link)
   }
 
-  async send(
-    messages: readonly { readonly channel: string; readonly content: Content }[],
-  ): Promise<void> {
-    const failures = await this.backend.send(
-      messages.map(({ channel, content }) => ({ channel, content, handsOver: true })),
-    )
+  async send(messages: readonly OutgoingMessage[]): Promise<void> {
+    const failures = await this.backend.send(messages)
     if (failures[0]) throw failures[0].error
   }
 

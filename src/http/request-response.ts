@@ -47,36 +47,45 @@ function isMessage(
   return 'channel' in source && 'backend' in source
 }
 
-/** Makes a `Request` of an `http.request`'s head and a body. */
+/**
+ * Makes a `Request` of an `http.request`'s head and a body.
+ *
+ * @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL.
+ */
 export function makeRequest(
   content: HttpRequest,
   body: Uint8Array | ReadableStream<Uint8Array> | undefined,
   init: { readonly signal?: AbortSignal } = {},
 ): Request {
   const { method } = content
-  const url = requestUrl(content)
-  const headers = content.headers as [string, string][]
-  const isEmpty = body === undefined || (body instanceof Uint8Array && body.byteLength === 0)
-  if (isEmpty || method === 'GET' || method === 'HEAD') {
-    return new Request(url, { method, headers, ...init })
-  }
-  return new Request(url, {
-    method,
-    headers,
-    ...init,
-    body: body as Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
-    ...{ duplex: 'half' },
-  })
-}
-
-/** @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL. */
-function requestUrl(content: HttpRequest): string {
   const host = content.headers.find(([name]) => name === 'host')?.[1] ?? content.server.join(':')
   const query = content.query_string === '' ? '' : `?${content.query_string}`
   const url = `${content.scheme}://${host}${content.raw_path === '*' ? '/*' : content.raw_path}${query}`
-  // A Host with `/`, `?`, `#` or `@` would make another URL than the one that was asked for.
-  if (!/[/?#@\\]/.test(host) && URL.canParse(url)) return url
-  throw new ChannelkitError('ERR_BAD_REQUEST', `the request's URL is ${shown(url)}; check its Host`)
+  const headers = content.headers as [string, string][]
+  const isEmpty = body === undefined || (body instanceof Uint8Array && body.byteLength === 0)
+  // A Host with one of these would make another URL than the one that was asked for.
+  if (/[/?#@\\]/.test(host)) throw badHost(url)
+  try {
+    if (isEmpty || method === 'GET' || method === 'HEAD') {
+      return new Request(url, { method, headers, ...init })
+    }
+    return new Request(url, {
+      method,
+      headers,
+      ...init,
+      body: body as Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+      ...{ duplex: 'half' },
+    })
+  } catch (error) {
+    throw URL.canParse(url) ? error : badHost(url)
+  }
+}
+
+function badHost(url: string): ChannelkitError {
+  return new ChannelkitError(
+    'ERR_BAD_REQUEST',
+    `the request's URL is ${shown(url)}; check its Host`,
+  )
 }
 
 /**
