@@ -1,11 +1,13 @@
+import { symlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { Group } from 'channelkit'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { Channel, Group } from 'channelkit'
 import { TestSite, type TestSocket } from 'channelkit/testing'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { type CodeBlock, codeBlocks, writeBlocks } from '../../support/code-blocks.ts'
 
 const page = 'docs/getting-started.md'
+const modules = new URL('../../../node_modules', import.meta.url)
 let blocks: CodeBlock[] = []
 
 beforeAll(async () => {
@@ -31,6 +33,34 @@ async function siteAfter(heading: string) {
   }
 }
 
+/** A site whose files name others beside them, and packages that a reader has installed. */
+async function siteInFolderAfter(heading: string) {
+  const files = await filesAfter(heading)
+  await symlink(fileURLToPath(modules), join(files.folder, 'node_modules'))
+  const before = process.cwd()
+  process.chdir(files.folder)
+  const site = await TestSite.open(join(files.folder, 'channels.config.ts'))
+  return {
+    site,
+    load: (file: string) => import(pathToFileURL(join(files.folder, file)).href),
+    async logIn(username: string, password: string) {
+      const response = await site.request(
+        new Request('http://localhost/login', {
+          method: 'POST',
+          body: new URLSearchParams({ username, password }),
+        }),
+      )
+      const [cookie = ''] = response.headers.getSetCookie()
+      return { status: response.status, headers: { cookie: cookie.split(';')[0] } }
+    },
+    async [Symbol.asyncDispose]() {
+      process.chdir(before)
+      await site.close()
+      await files[Symbol.asyncDispose]()
+    },
+  }
+}
+
 describe(page, () => {
   it('has code under each of the headings that are run here', () => {
     expect([...new Set(blocks.map(({ heading }) => heading))]).toEqual([
@@ -40,6 +70,10 @@ describe(page, () => {
       'Chat',
       'Try it from the browser',
       'Run it in several processes',
+      'Persisting data',
+      'Authentication',
+      'Models',
+      'Linearization',
     ])
   })
 
@@ -130,5 +164,68 @@ describe(page, () => {
     } finally {
       process.chdir(before)
     }
+  })
+
+  it('keeps rooms apart after "Persisting data"', async () => {
+    await using opened = await siteInFolderAfter('Persisting data')
+    const { site } = opened
+    const [ann, ben] = [await site.connect('/kitchen/'), await site.connect('/kitchen')]
+    const eve = await site.connect('/garden')
+
+    ann.send('hello')
+
+    expect([await ann.next(), await ben.next()]).toEqual(['hello', 'hello'])
+    await eve.expectNothing()
+    await ben.close()
+    await site.drain()
+    expect(await Group('chat-kitchen').channels()).toHaveLength(1)
+  })
+
+  it.each(['Authentication', 'Linearization'])(
+    'knows who is signed in after "%s"',
+    async (heading) => {
+      await using opened = await siteInFolderAfter(heading)
+      const { site } = opened
+      const ann = await site.connect('/', await opened.logIn('ann', 'apple'))
+      const amy = await site.connect('/', await opened.logIn('amy', 'almond'))
+      const ben = await site.connect('/', await opened.logIn('ben', 'banana'))
+
+      const stranger = await site.connect('/', await opened.logIn('ben', 'guessed'))
+      ann.send('to all with a')
+
+      expect(await amy.next()).toBe('to all with a')
+      expect(await ann.next()).toBe('to all with a')
+      await ben.expectNothing()
+      expect(await stranger.expectClosed()).toEqual({ code: 4401, reason: 'sign in first' })
+    },
+  )
+
+  it('forgets who changed the password after "Authentication"', async () => {
+    await using opened = await siteInFolderAfter('Authentication')
+    const { site } = opened
+    const ann = await site.connect('/', await opened.logIn('ann', 'apple'))
+    const { accounts } = await opened.load('accounts.ts')
+
+    accounts[0].password = 'apricot'
+    ann.send('still me')
+
+    await ann.expectNothing()
+  })
+
+  it('saves what is said, by whomever, after "Models"', async () => {
+    await using opened = await siteInFolderAfter('Models')
+    const { site } = opened
+    const ann = await site.connect('/kitchen')
+    const { savedMessages } = await opened.load('history.ts')
+
+    ann.send('hello')
+    expect(await ann.next()).toBe('hello')
+    await Channel('chat-messages').send({ room: 'kitchen', message: 'dinner is ready' })
+    expect(await ann.next()).toBe('dinner is ready')
+
+    expect(savedMessages('kitchen')).toEqual([
+      { room: 'kitchen', message: 'hello' },
+      { room: 'kitchen', message: 'dinner is ready' },
+    ])
   })
 })
