@@ -52,7 +52,7 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
   './memory': ['MemoryBackend', 'MemoryStore'],
   './sqlite': ['SqliteBackend'],
   './backend': ['ReplyInbox', 'decodeContent', 'encodeContent', 'resolveLimits'],
-  './server': ['attach'],
+  './server': ['attach', 'createHttpServer'],
   './sessions': [
     'SqliteSessionStore',
     'betterAuthUser',
