@@ -10,6 +10,7 @@ import { rememberRequest, type ViewRequest } from './view-request.ts'
 // its prototype, as Express does.
 const nodeWriteHead = ServerResponse.prototype.writeHead
 const nodeRead = IncomingMessage.prototype._read
+const nodeWrite = ServerResponse.prototype.write
 const nodeEnd = ServerResponse.prototype.end
 
 /** What Node's parser uses to fill a request. */
@@ -107,92 +108,125 @@ function nodeRequest(
 
 type Callback = (error?: Error | null) => void
 
+const stateKey = Symbol('channelkit.response')
+
+/** What the own methods of a response work on. */
+interface ResponseState {
+  readonly view: ViewRequest
+  readonly answer: NodeAnswer
+  readonly socket: MemorySocket
+}
+
+type CaughtResponse = ServerResponse & { [stateKey]: ResponseState }
+
 function nodeResponse(
   request: IncomingMessage,
   answer: NodeAnswer,
   socket: MemorySocket,
   view: ViewRequest,
 ): ServerResponse {
-  const isHead = view.message.content.method === 'HEAD'
   const response = new ServerResponse(request)
+  ;(response as CaughtResponse)[stateKey] = { view, answer, socket }
   response.assignSocket(socket.asSocket)
   answer.onDrain = () => response.emit('drain')
+  // The same functions for all: closures for each response would double its garbage.
+  response.writeHead = writeHead as ServerResponse['writeHead']
+  response.write = write as ServerResponse['write']
+  response.end = end as ServerResponse['end']
+  response.flushHeaders = flushHeaders
+  response.writeContinue = noInterim
+  response.writeProcessing = noInterim
+  response.writeEarlyHints = (_hints, callback) => noInterim(callback)
+  // The interface server drops trailers.
+  response.addTrailers = noInterim
+  return response
+}
 
-  const begin = (): void => {
-    if (!response.headersSent) response.writeHead(response.statusCode)
+function begin(response: ServerResponse): void {
+  if (!response.headersSent) response.writeHead(response.statusCode)
+}
+
+function isBodiless(response: ServerResponse, { view }: ResponseState): boolean {
+  const { statusCode } = response
+  return statusCode === 204 || statusCode === 304 || view.message.content.method === 'HEAD'
+}
+
+function writeHead(
+  this: CaughtResponse,
+  status: number,
+  reason?: unknown,
+  headers?: unknown,
+): ServerResponse {
+  const given = typeof reason === 'string' ? headers : reason
+  if (!this.headersSent && given) foldHeaders(this, given as GivenHeaders)
+  if (typeof reason === 'string') this.statusMessage = reason
+  nodeWriteHead.call(this, status)
+  this[stateKey].answer.begin(headOf(this))
+  return this
+}
+
+function flushHeaders(this: ServerResponse): void {
+  begin(this)
+  ;(this as CaughtResponse)[stateKey].answer.flush()
+}
+
+function write(
+  this: CaughtResponse,
+  chunk: unknown,
+  encoding?: unknown,
+  callback?: unknown,
+): boolean {
+  const state = this[stateKey]
+  // Somebody else answers.
+  if (state.view.isDeferred) return true
+  const bytes = bytesOf(chunk, encoding)
+  if (this.writableEnded || bytes === undefined || this.destroyed) {
+    return nodeWrite.call(this, chunk, encoding as BufferEncoding, callback as Callback)
   }
-  const isBodiless = (): boolean =>
-    isHead || response.statusCode === 204 || response.statusCode === 304
-  const own = {
-    writeHead(status: number, reason?: unknown, headers?: unknown): ServerResponse {
-      const given = typeof reason === 'string' ? headers : reason
-      if (!response.headersSent && given) foldHeaders(response, given as GivenHeaders)
-      if (typeof reason === 'string') response.statusMessage = reason
-      nodeWriteHead.call(response, status)
-      answer.begin(headOf(response))
-      return response
-    },
-    flushHeaders(): void {
-      begin()
-      answer.flush()
-    },
-    write(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
-      const [bytes, called] = written(chunk, encoding, callback)
-      // Somebody else answers.
-      if (view.isDeferred) return true
-      if (response.writableEnded || bytes === undefined || response.destroyed) {
-        return ServerResponse.prototype.write.call(
-          response,
-          chunk,
-          encoding as BufferEncoding,
-          callback as Callback,
-        )
-      }
-      begin()
-      if (isBodiless() || bytes.byteLength === 0) {
-        if (called) process.nextTick(called)
-        return true
-      }
-      return answer.write(bytes, called)
-    },
-    end(chunk?: unknown, encoding?: unknown, callback?: unknown): ServerResponse {
-      if (typeof chunk === 'function') return own.end(undefined, undefined, chunk)
-      const [bytes, called] = written(chunk, encoding, callback)
-      if (view.isDeferred) return response
-      if (response.writableEnded || response.destroyed) {
-        return nodeEnd.call(response, chunk, encoding as BufferEncoding, callback as Callback)
-      }
-      begin()
-      answer.end(isBodiless() ? undefined : bytes)
-      socket.sent = answer.sent
-      return nodeEnd.call(response, undefined, 'latin1', called)
-    },
-    writeContinue: noInterim,
-    writeProcessing: noInterim,
-    writeEarlyHints: (_hints: unknown, callback?: () => void) => noInterim(callback),
-    // The interface server drops trailers.
-    addTrailers: noInterim,
+  begin(this)
+  const called = callbackOf(encoding, callback)
+  if (isBodiless(this, state) || bytes.byteLength === 0) {
+    if (called) process.nextTick(called)
+    return true
   }
-  return Object.assign(response, own)
+  return state.answer.write(bytes, called)
+}
+
+function end(
+  this: CaughtResponse,
+  chunk?: unknown,
+  encoding?: unknown,
+  callback?: unknown,
+): ServerResponse {
+  if (typeof chunk === 'function') return end.call(this, undefined, undefined, chunk)
+  const state = this[stateKey]
+  if (state.view.isDeferred) return this
+  const bytes = bytesOf(chunk, encoding)
+  const isWrong = bytes === undefined && chunk !== undefined && chunk !== null
+  if (isWrong || this.writableEnded || this.destroyed) {
+    return nodeEnd.call(this, chunk, encoding as BufferEncoding, callback as Callback)
+  }
+  begin(this)
+  state.answer.end(isBodiless(this, state) ? undefined : bytes)
+  state.socket.sent = state.answer.sent
+  return nodeEnd.call(this, undefined, 'latin1', callbackOf(encoding, callback))
 }
 
 function noInterim(callback?: unknown): void {
   if (typeof callback === 'function') callback()
 }
 
-/** The arguments of `write` or `end`, sorted; no bytes for what Node is to refuse itself. */
-function written(
-  chunk: unknown,
-  encoding: unknown,
-  callback: unknown,
-): [bytes: Uint8Array | undefined, callback: (() => void) | undefined] {
-  const called = typeof encoding === 'function' ? encoding : callback
-  const done = typeof called === 'function' ? (called as () => void) : undefined
+/** The bytes of a chunk; undefined for what Node is to refuse itself. */
+function bytesOf(chunk: unknown, encoding: unknown): Uint8Array | undefined {
   if (typeof chunk === 'string') {
-    const charset = typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'
-    return [Buffer.from(chunk, charset), done]
+    return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8')
   }
-  return [chunk instanceof Uint8Array ? chunk : undefined, done]
+  return chunk instanceof Uint8Array ? chunk : undefined
+}
+
+function callbackOf(encoding: unknown, callback: unknown): (() => void) | undefined {
+  const called = typeof encoding === 'function' ? encoding : callback
+  return typeof called === 'function' ? (called as () => void) : undefined
 }
 
 type GivenHeaders =
