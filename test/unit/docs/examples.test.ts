@@ -1,9 +1,13 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { defineRouting } from 'channelkit'
 import { TestSite } from 'channelkit/testing'
+import { MemoryStore } from 'express-session'
 import { describe, expect, it } from 'vitest'
 import { codeBlocks, writeBlocks } from '../../support/code-blocks.ts'
+
+const modules = new URL('../../../node_modules', import.meta.url)
 
 const load = (folder: string, file: string) => import(pathToFileURL(join(folder, file)).href)
 
@@ -29,6 +33,30 @@ describe('docs/testing.md', () => {
     for (const run of noted) await run()
 
     expect(noted).toHaveLength(blocks.length)
+  })
+})
+
+describe('docs/sessions.md', () => {
+  it('has examples that run', async () => {
+    await using files = await writeBlocks(await codeBlocks('docs/sessions.md'))
+    await symlink(fileURLToPath(modules), join(files.folder, 'node_modules'))
+    const { default: config } = await load(files.folder, 'channels.config.ts')
+    const { auth } = await load(files.folder, 'auth.ts')
+    const { onReceive, onOrder } = await load(files.folder, 'orders.ts')
+    const { app: ticketApp } = await load(files.folder, 'ticket.ts')
+    const { app: signOutApp } = await load(files.folder, 'sign-out.ts')
+    const routing = defineRouting({ 'websocket.receive': onReceive, orders: onOrder })
+    const session = { store: new MemoryStore(), secret: config.session.secret }
+    await using site = await TestSite.open({ ...config, session, auth, routing, app: signOutApp })
+    const somebody = await site.connect('/')
+
+    somebody.send('tea, please')
+
+    expect(await somebody.next()).toBe('somebody ordered tea')
+    const signedOut = await site.request(new Request('http://localhost/logout', { method: 'POST' }))
+    expect(signedOut.status).toBe(302)
+    expect(ticketApp).toBeTypeOf('function')
+    await config.session.store.close()
   })
 })
 
