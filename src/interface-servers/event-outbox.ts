@@ -1,4 +1,4 @@
-import type { ChannelBackend, OutgoingMessage } from '../backends/channel-backend.ts'
+import type { ChannelBackend, OutgoingMessage, SendFailure } from '../backends/channel-backend.ts'
 import type { Content } from '../content.ts'
 import { type ChannelkitError, isChannelkitError } from '../errors.ts'
 import { Backoff } from '../internal/backoff.ts'
@@ -19,6 +19,8 @@ export interface EventSource {
 class Line {
   readonly source: EventSource
   readonly events: OutgoingMessage[] = []
+  /** About how many bytes `events` hold. */
+  bytes = 0
   isHeld = false
 
   constructor(source: EventSource) {
@@ -26,28 +28,56 @@ class Line {
   }
 }
 
+/** A channel that had no room, and the clients whose next event goes to it. */
+class FullChannel {
+  /** In the order of their turns. */
+  readonly lines: Line[] = []
+  /** How many events to offer next: grows while they are taken, so that room is found soon. */
+  offer = firstOffer
+  retryMs = shortestRetryMs
+  /** Whether its turn to be offered events has come. */
+  isDue = false
+}
+
 // A client that is further ahead than this is not read from until its events are with the backend.
 const maxEventsPerClient = 64
+const maxBytesPerClient = 262_144
+// All clients together; beyond it every client that sends is held.
+const maxBytes = 67_108_864
+// What an event holds beside its message.
+const eventBytes = 300
 // Bounds one call to the backend, and with it a transaction or script there.
 const maxBatch = 1_000
+const firstOffer = 16
+// How many events one client may place before the next that waits for the same channel.
+const eventsPerTurn = 8
+// A full channel is offered events again after a time between these.
+const shortestRetryMs = 1
+const longestRetryMs = 25
 
 /**
  * Sends clients' events to their channels: all that happen while a batch is under way make the
  * next one, so a slow backend is asked less often, not more.
  *
  * A client's event that its channel has no room for stays here, first in its line, and the client
- * is not read from until it is taken: nothing is dropped and nothing overtakes it.
+ * is not read from until it is taken: nothing is dropped and nothing overtakes it. The clients that
+ * wait for one channel take turns, and those whose events go elsewhere do not notice.
+ *
+ * A line is in one place at a time: `#ready`, waiting for a full channel, waiting for the backend,
+ * or in the batch under way.
  */
 export class EventOutbox {
   readonly #backend: ChannelBackend
   readonly #counters: Counters
   readonly #logger: Logger
   readonly #lines = new Map<EventSource, Line>()
+  /** Counts failures of the backend as a whole, not full channels. */
   readonly #backoff: Backoff
-  /** Lines with events for the next batch. Every line is here, in `#refused`, or being sent. */
   #ready: Line[] = []
-  /** Lines whose first event was refused. */
-  readonly #refused: Line[] = []
+  readonly #full = new Map<string, FullChannel>()
+  /** Lines of batches that failed because the backend is away; nothing is sent while it has some. */
+  #away: Line[] = []
+  #bytes = 0
   #isSending = false
   #isScheduled = false
   #isClosed = false
@@ -57,20 +87,33 @@ export class EventOutbox {
     this.#backend = backend
     this.#counters = counters
     this.#logger = logger
-    this.#backoff = new Backoff(backend.limits.clock, { firstMs: 5, longestMs: 500 })
+    this.#backoff = new Backoff(backend.limits.clock, { firstMs: 20, longestMs: 1_000 })
   }
 
   /** Puts one event at the end of its client's line. */
   add(source: EventSource, channel: string, content: Content): void {
+    if (this.#isClosed) {
+      this.#counters.add('dropped.shutdown')
+      return
+    }
     let line = this.#lines.get(source)
     if (!line) {
       line = new Line(source)
       this.#lines.set(source, line)
       this.#ready.push(line)
     }
-    line.events.push({ channel, content, handsOver: true })
-
-    if (line.events.length > maxEventsPerClient) this.#hold(line)
+    const event = { channel, content, handsOver: true }
+    const bytes = sizeOf(event)
+    line.events.push(event)
+    line.bytes += bytes
+    this.#bytes += bytes
+    if (
+      line.events.length > maxEventsPerClient ||
+      line.bytes > maxBytesPerClient ||
+      this.#bytes > maxBytes
+    ) {
+      this.#hold(line)
+    }
     this.#schedule()
   }
 
@@ -87,6 +130,8 @@ export class EventOutbox {
       this.#counters.add('dropped.shutdown', line.events.length)
     }
     this.#ready = []
+    this.#away = []
+    this.#full.clear()
     this.#lines.clear()
     this.#settleIdle()
   }
@@ -104,93 +149,150 @@ export class EventOutbox {
   async #sendAll(): Promise<void> {
     if (this.#isSending) return
     this.#isSending = true
-    while (this.#ready.length > 0 && !this.#isClosed) {
-      const { batch, spans } = this.#nextBatch()
-      this.#settle(spans, await this.#sendBatch(batch, spans))
+    while (!this.#isClosed && this.#away.length === 0) {
+      const batch = this.#nextBatch()
+      if (batch.events.length === 0) break
+      await this.#sendBatch(batch)
     }
     this.#isSending = false
     if (this.#lines.size === 0) this.#settleIdle()
   }
 
   /**
-   * Takes each ready line's events up to the first that goes to another channel: a refused event
-   * then never lets a later one of the same client through.
+   * Takes the events of ready lines, and of lines that wait for a channel whose turn has come. Of a
+   * line only those up to the first that goes to another channel: a refused event then never lets
+   * a later one of the same client through.
    */
-  #nextBatch(): { batch: OutgoingMessage[]; spans: Span[] } {
-    const batch: OutgoingMessage[] = []
-    const spans: Span[] = []
+  #nextBatch(): Batch {
+    const batch: Batch = { events: [], spans: [] }
+    for (const full of this.#full.values()) {
+      // Where the batch is full before its turn, the turn remains.
+      if (!full.isDue || batch.events.length >= maxBatch) continue
+      full.isDue = false
+      const end = Math.min(maxBatch, batch.events.length + full.offer)
+      while (full.lines.length > 0 && batch.events.length < end) {
+        take(batch, full.lines.shift() as Line, Math.min(end, batch.events.length + eventsPerTurn))
+      }
+    }
     const lines = this.#ready
     let index = 0
-    for (; index < lines.length && batch.length < maxBatch; index++) {
+    for (; index < lines.length && batch.events.length < maxBatch; index++) {
       const line = lines[index] as Line
-      const start = batch.length
-      const channel = line.events[0]?.channel
-      for (const event of line.events) {
-        if (event.channel !== channel || batch.length === maxBatch) break
-        batch.push(event)
+      const full = this.#full.get(line.events[0]?.channel ?? '')
+      if (full) {
+        full.lines.push(line)
+        this.#hold(line)
+      } else {
+        take(batch, line, maxBatch)
       }
-      spans.push({ line, start, count: batch.length - start })
     }
     this.#ready = lines.slice(index)
-    return { batch, spans }
+    return batch
   }
 
-  /** @returns the indexes of events to be sent again, if any. */
-  async #sendBatch(
-    batch: readonly OutgoingMessage[],
-    spans: readonly Span[],
-  ): Promise<ReadonlySet<number> | undefined> {
-    let again: Set<number> | undefined
+  async #sendBatch(batch: Batch): Promise<void> {
     try {
-      for (const { index, error } of await this.#backend.send(batch)) {
-        if (error.code === 'ERR_CHANNEL_FULL') {
-          again ??= new Set()
-          again.add(index)
-          this.#counters.add('held.full')
-        } else {
-          this.#counters.add('dropped.refused')
-          spans.findLast(({ start }) => start <= index)?.line.source.refuseEvent(error)
-        }
-      }
-      if (!again) this.#backoff.succeeded()
+      const failures = await this.#backend.send(batch.events)
+      this.#backoff.succeeded()
+      if (!this.#isClosed) this.#settle(batch, failures)
     } catch (error) {
-      if (!isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE')) {
-        this.#counters.add('dropped.refused', batch.length)
-        this.#logger.error({ err: error }, 'events are dropped')
-        return undefined
+      if (this.#isClosed) return
+      if (isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE')) {
+        this.#waitForBackend(batch, error)
+        return
       }
-      if (!this.#backoff.isFailing) {
-        this.#logger.error({ err: error }, 'channel backend is away; clients wait')
-      }
-      again = new Set(batch.keys())
+      this.#counters.add('dropped.refused', batch.events.length)
+      this.#logger.error({ err: error }, 'events are dropped')
+      this.#settle(batch, [])
     }
-    return again
   }
 
-  #settle(spans: readonly Span[], again: ReadonlySet<number> | undefined): void {
-    if (this.#isClosed) return
-    for (const { line, start, count } of spans) {
-      const tried = line.events.splice(0, count)
-      const refused = again ? tried.filter((_, place) => again.has(start + place)) : []
-      if (refused.length > 0) {
-        line.events.unshift(...refused)
-        this.#hold(line)
-        this.#tryAgainLater(line)
-      } else if (line.events.length > 0) {
-        this.#ready.push(line)
+  #settle(batch: Batch, failures: readonly SendFailure[]): void {
+    const refused = new Set<number>()
+    for (const { index, error } of failures) {
+      if (error.code === 'ERR_CHANNEL_FULL') {
+        refused.add(index)
       } else {
-        this.#lines.delete(line.source)
-        if (line.isHeld) line.source.resumeReading()
+        this.#counters.add('dropped.refused')
+        batch.spans.findLast(({ start }) => start <= index)?.line.source.refuseEvent(error)
       }
+    }
+    if (refused.size > 0) this.#counters.add('held.full', refused.size)
+    const tries = new Map<string, { taken: number; refused: number }>()
+    for (const { line, start, count } of batch.spans) {
+      const tried = line.events.splice(0, count)
+      const channel = tried[0]?.channel ?? ''
+      const kept = refused.size > 0 ? tried.filter((_, place) => refused.has(start + place)) : []
+      for (const [place, event] of tried.entries()) {
+        if (refused.has(start + place)) continue
+        const bytes = sizeOf(event)
+        line.bytes -= bytes
+        this.#bytes -= bytes
+      }
+      line.events.unshift(...kept)
+      if (kept.length > 0 || this.#full.has(channel)) {
+        const sum = tries.get(channel) ?? { taken: 0, refused: 0 }
+        tries.set(channel, sum)
+        sum.taken += tried.length - kept.length
+        sum.refused += kept.length
+      }
+      this.#place(line, kept.length > 0 ? channel : undefined)
+    }
+    for (const [channel, { taken, refused: count }] of tries) {
+      this.#afterTry(channel, taken, count)
     }
   }
 
-  /** Refused lines wait together; the others go on meanwhile. */
-  #tryAgainLater(line: Line): void {
-    this.#refused.push(line)
-    if (this.#refused.length > 1) return
+  /** Puts a line where its next event belongs; `fullChannel` is the one that has just refused it. */
+  #place(line: Line, fullChannel: string | undefined): void {
+    if (fullChannel !== undefined) {
+      let full = this.#full.get(fullChannel)
+      if (!full) {
+        full = new FullChannel()
+        this.#full.set(fullChannel, full)
+      }
+      full.lines.push(line)
+      this.#hold(line)
+    } else if (line.events.length > 0) {
+      this.#ready.push(line)
+    } else {
+      this.#lines.delete(line.source)
+      if (line.isHeld) line.source.resumeReading()
+    }
+  }
+
+  /** Decides when a channel that was full is offered events again, and how many. */
+  #afterTry(channel: string, taken: number, refused: number): void {
+    const full = this.#full.get(channel)
+    if (!full) return
+    if (refused === 0) {
+      full.offer = Math.min(maxBatch, full.offer * 2)
+      full.retryMs = shortestRetryMs
+      if (full.lines.length === 0) this.#full.delete(channel)
+      else full.isDue = true
+      return
+    }
+    full.offer = Math.max(firstOffer, taken)
+    full.retryMs = taken > 0 ? shortestRetryMs : Math.min(longestRetryMs, full.retryMs * 2)
     this.#backend.limits.clock.schedule(() => {
-      this.#ready.push(...this.#refused.splice(0))
+      full.isDue = true
+      this.#schedule()
+    }, full.retryMs)
+  }
+
+  #waitForBackend(batch: Batch, error: unknown): void {
+    if (!this.#backoff.isFailing) {
+      this.#logger.error({ err: error }, 'channel backend is away; clients wait')
+    }
+    for (const { line } of batch.spans) {
+      this.#away.push(line)
+      this.#hold(line)
+    }
+    this.#backend.limits.clock.schedule(() => {
+      // What was full before may have room, and is found full again if not.
+      for (const { lines } of this.#full.values()) this.#ready.unshift(...lines)
+      this.#full.clear()
+      this.#ready.unshift(...this.#away.splice(0))
       this.#schedule()
     }, this.#backoff.nextMs())
   }
@@ -206,9 +308,36 @@ export class EventOutbox {
   }
 }
 
+/** Events under way together. */
+interface Batch {
+  readonly events: OutgoingMessage[]
+  readonly spans: Span[]
+}
+
 /** The part of a batch that is one line's. */
 interface Span {
   readonly line: Line
   readonly start: number
   readonly count: number
+}
+
+/** Adds a line's next events to a batch, up to `end` and as long as they go to one channel. */
+function take({ events, spans }: Batch, line: Line, end: number): void {
+  const start = events.length
+  const channel = line.events[0]?.channel
+  for (const event of line.events) {
+    if (event.channel !== channel || events.length === end) break
+    events.push(event)
+  }
+  spans.push({ line, start, count: events.length - start })
+}
+
+function sizeOf({ content: { content } }: OutgoingMessage): number {
+  const bytes =
+    typeof content === 'string'
+      ? content.length * 2
+      : content instanceof Uint8Array
+        ? content.byteLength
+        : 0
+  return bytes + eventBytes
 }
