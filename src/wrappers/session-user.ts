@@ -93,7 +93,10 @@ async function signedIn(session: Session): Promise<User | null> {
 /** The user that was transferred to a channel session, if they are still signed in. */
 async function transferred(session: Session): Promise<User | null> {
   const proof = readHidden(session, 'channelkit:user') as TransferredUser | undefined
-  if (!proof) return signedIn(session)
+  if (!proof) {
+    // A channel session is none of another library's, whatever consumers have put into it.
+    return authOf().sessions ? null : signedIn(session)
+  }
   const source = await currentSite().sessions().load(proof.session)
   const user = source ? ((await authOf().user(source)) ?? null) : null
   if (!user || !isSameUser(proof, user)) {

@@ -353,6 +353,23 @@ describe('betterAuthUser', () => {
     expect(await eve.next()).toBe('nobody')
   })
 
+  it('takes nobody for signed in by what a consumer put into the channel session', async () => {
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': channelSession((message) => {
+          message.channelSession.user = { id: 'u1', username: 'ann' }
+        }),
+        'websocket.receive': say,
+      },
+      { auth: betterAuthUser(better) },
+    )
+    const eve = await site.connect('/')
+
+    eve.send('?')
+
+    expect(await eve.next()).toBe('nobody')
+  })
+
   it('does not let the session be changed', async () => {
     await using site = await openSessionSite(
       {
