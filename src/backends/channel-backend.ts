@@ -167,6 +167,16 @@ export interface GroupDelivery<Owner> {
 
 export type Delivery<Owner> = DirectDelivery<Owner> | GroupDelivery<Owner>
 
+/** How an inbox is opened. */
+export interface InboxOptions {
+  /**
+   * Who keeps memberships alive. With `auto` the inbox does: one lasts as long as its channel, and
+   * each `renew` records all of them again, however late it comes. With `manual` it ends
+   * `groupExpiryMs` after it was added last. Default `manual`.
+   */
+  readonly renewal?: 'auto' | 'manual'
+}
+
 /**
  * The one queue of an interface server, on which everything for its clients arrives in order:
  * direct messages, group messages, and the changes of its clients' memberships.
@@ -188,7 +198,7 @@ export interface Inbox<Owner> {
   receive(options: ReceiveOptions): Promise<readonly Delivery<Owner>[]>
   /**
    * Renews every membership of this inbox's channels for `groupExpiryMs`, and records again
-   * those the backend has lost (R6, R7).
+   * those the backend has lost (R6, R7), with `renewal: 'auto'` also those that expired (R14).
    */
   renew(): Promise<void>
   /** How many memberships its channels hold. */
@@ -287,7 +297,7 @@ export interface ChannelBackend {
   renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]>
 
   /** Opens a new inbox, for an interface server of this process. */
-  openInbox<Owner>(): Promise<Inbox<Owner>>
+  openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>>
 
   /** Records memberships, or renews them (G1). A `groupSend` after it reaches them (G2). */
   groupAdd(memberships: readonly Membership[]): Promise<void>

@@ -11,6 +11,7 @@ export type {
   DirectDelivery,
   GroupDelivery,
   Inbox,
+  InboxOptions,
   IncomingMessage,
   LineOptions,
   LineTurn,

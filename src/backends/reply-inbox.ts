@@ -8,6 +8,7 @@ import type {
   DirectDelivery,
   GroupDelivery,
   Inbox,
+  InboxOptions,
   Membership,
   ReceiveOptions,
 } from './channel-backend.ts'
@@ -103,6 +104,8 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
   readonly #transport: InboxTransport
   readonly #limits: BackendLimits
   readonly #counters: Counters
+  /** Whether memberships last as long as their channels here, whatever the clock does. */
+  readonly #keepsMembers: boolean
   readonly #members = new Map<string, Member<Owner>>()
   readonly #groups = new Map<string, LocalGroup<Owner>>()
   #membershipCount = 0
@@ -114,11 +117,17 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
   #callerSignal: AbortSignal | undefined
   #joinedSignal: AbortSignal | undefined
 
-  constructor(transport: InboxTransport, limits: BackendLimits, counters: Counters) {
+  constructor(
+    transport: InboxTransport,
+    limits: BackendLimits,
+    counters: Counters,
+    options: InboxOptions = {},
+  ) {
     this.name = `reply.${randomName()}!`
     this.#transport = transport
     this.#limits = limits
     this.#counters = counters
+    this.#keepsMembers = options.renewal === 'auto'
   }
 
   get membershipCount(): number {
@@ -171,7 +180,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
         if ((group.expiries.get(member) ?? 0) <= now) {
           this.#expire(group, member)
         } else {
-          group.set(member, expiresAt)
+          group.set(member, this.#keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
           held.push({ group: group.name, channel: member.channel })
         }
       }
@@ -261,7 +270,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
       member.groups.add(group)
       this.#membershipCount++
     }
-    group.set(member, expiresAt)
+    group.set(member, this.#keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
   }
 
   #discard(name: string, channel: string): void {

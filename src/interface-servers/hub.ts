@@ -10,6 +10,8 @@ import { EventOutbox } from './event-outbox.ts'
 import { Reply, type ReplyOwner } from './reply.ts'
 
 const leaseMs = 30_000
+// How often to look whether memberships are to be renewed: timers stand still while a machine sleeps.
+const renewalLookMs = 1_000
 // One turn of replies: bounds how long other sockets' input waits behind them.
 const maxRepliesPerTurn = 1_000
 
@@ -29,6 +31,9 @@ export class Hub {
   readonly #stops: (() => void)[] = []
   readonly #startedAt = Date.now()
   #inbox: Inbox<ReplyOwner> | undefined
+  /** When memberships were last renewed; undefined when that is due at once. */
+  #renewedAt: number | undefined
+  #isRenewing = false
   #loop: Promise<void> | undefined
   /** Connections that have something to write, flushed together after each batch of replies. */
   #dirty: { flush(): void }[] = []
@@ -52,7 +57,9 @@ export class Hub {
 
   async start(): Promise<void> {
     const { clock, groupExpiryMs } = this.backend.limits
-    this.#inbox = await this.backend.openInbox<ReplyOwner>()
+    const renewal = this.#renewsGroups ? 'auto' : 'manual'
+    this.#inbox = await this.backend.openInbox<ReplyOwner>({ renewal })
+    this.#renewedAt = clock.now()
     await this.#announce()
     await this.consumed.start()
     this.#stops.push(
@@ -61,7 +68,11 @@ export class Hub {
     )
     if (this.#renewsGroups) {
       this.#stops.push(
-        repeat(clock, () => this.#try('renew its groups', this.renew()), groupExpiryMs / 3),
+        repeat(
+          clock,
+          () => this.#try('renew its groups', this.#renewIfDue()),
+          Math.min(groupExpiryMs / 3, renewalLookMs),
+        ),
       )
     }
     this.#loop = this.#replyLoop()
@@ -70,6 +81,24 @@ export class Hub {
   /** Renews the memberships of every open connection, and records again what the backend lost. */
   async renew(): Promise<void> {
     if (this.inbox.membershipCount > 0) await this.inbox.renew()
+  }
+
+  /** Renews when a third of the expiry is over by the clock, which may jump, or when told to. */
+  async #renewIfDue(): Promise<void> {
+    if (this.#isRenewing) return
+    const { clock, groupExpiryMs } = this.backend.limits
+    const now = clock.now()
+    const sinceMs = now - (this.#renewedAt ?? Number.NEGATIVE_INFINITY)
+    if (sinceMs >= 0 && sinceMs < groupExpiryMs / 3) return
+    this.#isRenewing = true
+    // Unless it succeeds it is due again with the next look.
+    this.#renewedAt = undefined
+    try {
+      await this.renew()
+      this.#renewedAt = now
+    } finally {
+      this.#isRenewing = false
+    }
   }
 
   /** Writes what a connection has to write, once, after the replies that are being handed out. */
@@ -119,14 +148,10 @@ export class Hub {
       try {
         const deliveries = await this.inbox.receive({
           max: maxRepliesPerTurn,
-          waitMs: Number.POSITIVE_INFINITY,
+          // Asks once after a failure, or an outage would seem to last until something arrives.
+          waitMs: backoff.isFailing ? 0 : Number.POSITIVE_INFINITY,
           signal,
         })
-        if (backoff.isFailing) {
-          backoff.succeeded()
-          this.logger.info({}, 'channel backend is back')
-          if (this.#renewsGroups) await this.renew()
-        }
         for (const delivery of deliveries) {
           const isShared = delivery.group !== undefined
           const reply = new Reply(delivery.content, isShared)
@@ -134,6 +159,12 @@ export class Hub {
           else for (const owner of delivery.owners) owner.receive(reply)
         }
         this.#flush()
+        if (backoff.isFailing) {
+          backoff.succeeded()
+          this.logger.info({}, 'channel backend is back')
+          this.#renewedAt = undefined
+          if (this.#renewsGroups) this.#try('renew its groups', this.#renewIfDue())
+        }
         // Sockets get their turn between full batches.
         if (deliveries.length >= maxRepliesPerTurn) await new Promise(setImmediate)
       } catch (error) {

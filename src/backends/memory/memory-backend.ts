@@ -12,6 +12,7 @@ import type {
   ChannelBackend,
   ChannelInfo,
   Inbox,
+  InboxOptions,
   IncomingMessage,
   LineOptions,
   LineTurn,
@@ -119,9 +120,9 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     return this.#lines.renew(turns, leaseMs)
   }
 
-  async openInbox<Owner>(): Promise<Inbox<Owner>> {
+  async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
     this.#checkOpen()
-    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters)
+    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters, options)
     this.#store.inboxes.set(inbox.name, new Queue())
     this.#inboxes.add(inbox.name)
     return inbox

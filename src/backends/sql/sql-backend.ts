@@ -17,6 +17,7 @@ import type {
   ChannelBackend,
   ChannelInfo,
   Inbox,
+  InboxOptions,
   IncomingMessage,
   LineTurn,
   Membership,
@@ -202,9 +203,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     await this.#queue.write(back.length, (transaction) => transaction.handBack(back, turns))
   }
 
-  async openInbox<Owner>(): Promise<Inbox<Owner>> {
+  async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
     this.#checkOpen()
-    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters)
+    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters, options)
     this.#inboxes.add(inbox.name)
     try {
       await this.#queue.write(1, () => this.#renewLeases([inbox.name]))

@@ -365,4 +365,34 @@ export const inboxClauses: readonly Clause[] = [
       assert.deepEqual(heardBy(await waiting), ['ada:1'])
     },
   },
+  {
+    id: 'R14',
+    promise:
+      "keeps a membership as long as its channel with renewal 'auto', whatever the clock does",
+    async check({ open, clock }) {
+      const server = await open({ groupExpiryMs: 1_000 })
+      const sender = await open({ groupExpiryMs: 1_000 })
+      const inbox = await server.openInbox<string>({ renewal: 'auto' })
+      const [ada, bob] = [inbox.newChannel('ada'), inbox.newChannel('bob')]
+      await sender.groupAdd([
+        { group: 'chat', channel: ada },
+        { group: 'chat', channel: bob },
+      ])
+      await sendToGroup(sender, 'chat', 1)
+      await clock.advance(10_000)
+      await drain(inbox)
+      assert.equal(inbox.membershipCount, 2)
+
+      inbox.endChannel(bob)
+      await inbox.renew()
+
+      await sendToGroup(sender, 'chat', 2)
+      assert.deepEqual(await heard(inbox), ['ada:2'])
+      await clock.advance(10_000)
+      await inbox.renew()
+      assert.deepEqual(await members(sender, 'chat'), [ada])
+      await sendToGroup(sender, 'chat', 3)
+      assert.deepEqual(await heard(inbox), ['ada:3'])
+    },
+  },
 ]

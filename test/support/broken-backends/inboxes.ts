@@ -1,4 +1,5 @@
 import type {
+  InboxOptions,
   Membership,
   OutgoingMessage,
   ReceiveOptions,
@@ -20,8 +21,8 @@ class DeliversToFirstInbox extends Backend {
 }
 
 class ReusesReplyChannels extends Backend {
-  override async openInbox<Owner>() {
-    const inbox = await super.openInbox<Owner>()
+  override async openInbox<Owner>(options?: InboxOptions) {
+    const inbox = await super.openInbox<Owner>(options)
     const made = new Map<Owner, string>()
     return changeInbox(inbox, {
       newChannel(owner) {
@@ -84,8 +85,8 @@ class RenewsAllRecorded extends Backend {
 }
 
 class InboxCloseLeavesWait extends Backend {
-  override async openInbox<Owner>() {
-    const inbox = await super.openInbox<Owner>()
+  override async openInbox<Owner>(options?: InboxOptions) {
+    const inbox = await super.openInbox<Owner>(options)
     return changeInbox(inbox, { close: () => this.closeInbox(inbox.name) })
   }
 }
@@ -136,8 +137,8 @@ class InboxDropsOnAbort extends Backend {
 }
 
 class SecondInboxReceiveEmpty extends Backend {
-  override async openInbox<Owner>() {
-    const inbox = await super.openInbox<Owner>()
+  override async openInbox<Owner>(options?: InboxOptions) {
+    const inbox = await super.openInbox<Owner>(options)
     return changeInbox(inbox, {
       receive: async (options) => {
         try {
@@ -151,17 +152,24 @@ class SecondInboxReceiveEmpty extends Backend {
   }
 }
 
+class ForgetsRenewalMode extends Backend {
+  override openInbox<Owner>() {
+    return super.openInbox<Owner>()
+  }
+}
+
 export const inboxFaults: readonly Fault[] = [
   ['delivers to the first inbox of the store', 'R1', storesOf(DeliversToFirstInbox)],
   ['gives one owner the same reply channel twice', 'R2', storesOf(ReusesReplyChannels)],
   ['delivers direct messages before group messages', 'R3', storesOf(DirectMessagesFirst)],
   ['leaves the memberships of ended channels', 'R4 R5', storesOf(LeaksEndedMemberships)],
-  ['renews nothing', 'R6 R7 R8', storesOf(RenewsNothing)],
-  ['renews only what the backend still has', 'R7', storesOf(RenewsOnlyRecorded)],
+  ['renews nothing', 'R6 R7 R8 R14', storesOf(RenewsNothing)],
+  ['renews only what the backend still has', 'R7 R14', storesOf(RenewsOnlyRecorded)],
   ['renews whatever is recorded for an inbox', 'R8', storesOf(RenewsAllRecorded)],
   ['leaves a wait pending when an inbox closes', 'R9', storesOf(InboxCloseLeavesWait)],
   ['hides that an inbox is full', 'R10', storesOf(InboxNeverFull)],
   ['lets changes of membership expire', 'C18 R11', storesOf(MembershipChangesExpire)],
   ['empties the inbox when its wait is aborted', 'R12', storesOf(InboxDropsOnAbort)],
   ['answers a second receive on an inbox', 'R13', storesOf(SecondInboxReceiveEmpty)],
+  ['lets memberships expire in an inbox that keeps them', 'R14', storesOf(ForgetsRenewalMode)],
 ]
