@@ -1,5 +1,7 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ChannelBackend } from './backends/channel-backend.ts'
 import type { Config } from './config.ts'
 import { HttpServer } from './interface-servers/http-server.ts'
 import { Hub } from './interface-servers/hub.ts'
@@ -13,6 +15,7 @@ import { StaticFiles } from './interface-servers/static-files.ts'
 import { refuse, WebSocketServer } from './interface-servers/websocket-server.ts'
 import type { Clock } from './internal/clock.ts'
 import { Site, setup } from './site.ts'
+import { defaultGraceMs, type Worker } from './worker.ts'
 
 export type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
 
@@ -93,12 +96,19 @@ export async function attach(
     config.staticFiles && new StaticFiles(config.staticFiles, loaded.root, isProduction)
 
   const names = worker ? loaded.backendNames : ['default']
-  await Promise.all(names.map((name) => loaded.backend(name).open()))
-  const workers = worker ? await Promise.all(names.map((name) => loaded.worker(name))) : []
-  const channels = workers.flatMap((each) => each.channels)
-  await Promise.all(workers.map((each) => each.start()))
+  const workers: Worker[] = []
   const hub = new Hub({ backend, logger, renewal: websocketSettings.renewal })
-  await hub.start()
+  try {
+    await Promise.all(names.map((name) => loaded.backend(name).open()))
+    if (worker) workers.push(...(await Promise.all(names.map((name) => loaded.worker(name)))))
+    await Promise.all(workers.map((each) => each.start()))
+    await hub.start()
+  } catch (error) {
+    await Promise.allSettled([...workers.map((each) => each.stop()), hub.stop()])
+    if (isOwnSite) await loaded.close()
+    throw error
+  }
+  const channels = workers.flatMap((each) => each.channels)
 
   let onUpgrade: ((request: IncomingMessage, socket: Socket, head: Buffer) => void) | undefined
   let websocket: WebSocketServer | undefined
@@ -146,6 +156,11 @@ export async function attach(
         server.off('checkContinue', http.handleContinue)
       }
       await Promise.race([hub.outbox.drained(), delay(backend.limits.clock, closeDrainMs)])
+      if (!backend.supports.multipleProcesses && workers.length > 0) {
+        // Nobody else would ever run what still waits here.
+        const waiting = await emptied(backend, channels, config.worker?.graceMs ?? defaultGraceMs)
+        if (waiting > 0) hub.counters.add('dropped.shutdown', waiting)
+      }
       const stillRunning = (await Promise.all(workers.map((each) => each.stop()))).flat()
       await hub.stop()
       if (isOwnSite) await loaded.close()
@@ -162,3 +177,26 @@ function delay(clock: Clock, delayMs: number): Promise<void> {
     clock.schedule(resolve, delayMs)
   })
 }
+
+/**
+ * Waits until nothing waits on `channels`, or `graceMs` have gone by.
+ *
+ * @returns how many messages still wait.
+ */
+async function emptied(
+  backend: ChannelBackend,
+  channels: readonly string[],
+  graceMs: number,
+): Promise<number> {
+  const mine = new Set(channels)
+  const deadline = performance.now() + graceMs
+  for (;;) {
+    const waiting = (await backend.channels())
+      .filter(({ channel }) => mine.has(channel))
+      .reduce((sum, { waiting: count }) => sum + count, 0)
+    if (waiting === 0 || performance.now() >= deadline) return waiting
+    await sleep(emptyCheckMs)
+  }
+}
+
+const emptyCheckMs = 5

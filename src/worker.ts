@@ -41,6 +41,9 @@ export interface WorkerOptions extends WorkerSettings {
   readonly logger?: Logger
 }
 
+/** How long `stop` waits for running consumers unless told otherwise, in milliseconds. */
+export const defaultGraceMs = 30_000
+
 /** The channel whose messages a worker answers with themselves, as a probe that it lives. */
 export const echoChannel = '__channels__.echo'
 
@@ -108,7 +111,7 @@ export class Worker {
     this.#clock = options.backend.limits.clock
     this.#concurrency = setting('concurrency', options.concurrency ?? 100, 1, 10_000)
     this.#maxRequeues = setting('maxRequeues', options.maxRequeues ?? 10, 0, 1_000_000)
-    this.#graceMs = setting('graceMs', options.graceMs ?? 30_000, 0, 86_400_000)
+    this.#graceMs = setting('graceMs', options.graceMs ?? defaultGraceMs, 0, 86_400_000)
     this.#lineLeaseMs = setting('lineLeaseMs', options.lineLeaseMs ?? 15_000, 100, 3_600_000)
     this.#linearized = Object.freeze(
       [...this.#routes.values()]

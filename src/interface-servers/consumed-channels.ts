@@ -45,8 +45,19 @@ export class ConsumedChannels {
    */
   isWorthSending(channel: string): boolean {
     if (!this.#sawWorker || this.#now.has(channel)) return true
+    if (this.#clock.now() - this.#refreshedAt > soonMs) {
+      // A worker that has just come may consume it: what is sent meanwhile waits for it.
+      void this.refresh()
+      return true
+    }
+    return !this.isAbandoned(channel)
+  }
+
+  /** Whether workers live and none of them consumes the channel, nor did until an expiry ago. */
+  isAbandoned(channel: string): boolean {
+    if (!this.#sawWorker || this.#now.has(channel)) return false
     const last = this.#lastConsumed.get(channel)
-    return last !== undefined && this.#clock.now() - last < this.#backend.limits.expiryMs
+    return !(last !== undefined && this.#clock.now() - last < this.#backend.limits.expiryMs)
   }
 
   /** Resolves true as soon as a worker consumes the channel, false after `waitMs`. */

@@ -70,6 +70,7 @@ export class EventOutbox {
   readonly #backend: ChannelBackend
   readonly #counters: Counters
   readonly #logger: Logger
+  readonly #isAbandoned: (channel: string) => boolean
   readonly #lines = new Map<EventSource, Line>()
   /** Counts failures of the backend as a whole, not full channels. */
   readonly #backoff: Backoff
@@ -83,7 +84,17 @@ export class EventOutbox {
   #isClosed = false
   readonly #idle: (() => void)[] = []
 
-  constructor(backend: ChannelBackend, counters: Counters, logger: Logger) {
+  /**
+   * @param isAbandoned - whether nobody consumes a channel: then an event it has no room for is
+   *   dropped, counted as `dropped.not-consumed`, instead of holding its client.
+   */
+  constructor(
+    backend: ChannelBackend,
+    counters: Counters,
+    logger: Logger,
+    isAbandoned: (channel: string) => boolean = () => false,
+  ) {
+    this.#isAbandoned = isAbandoned
     this.#backend = backend
     this.#counters = counters
     this.#logger = logger
@@ -211,7 +222,11 @@ export class EventOutbox {
     const refused = new Set<number>()
     for (const { index, error } of failures) {
       if (error.code === 'ERR_CHANNEL_FULL') {
-        refused.add(index)
+        if (this.#isAbandoned(batch.events[index]?.channel ?? '')) {
+          this.#counters.add('dropped.not-consumed')
+        } else {
+          refused.add(index)
+        }
       } else {
         this.#counters.add('dropped.refused')
         batch.spans.findLast(({ start }) => start <= index)?.line.source.refuseEvent(error)

@@ -46,8 +46,10 @@ export class Hub {
     this.backend = options.backend
     this.logger = options.logger
     this.#renewsGroups = options.renewal === 'auto'
-    this.outbox = new EventOutbox(this.backend, this.counters, this.logger)
     this.consumed = new ConsumedChannels(this.backend, this.logger)
+    this.outbox = new EventOutbox(this.backend, this.counters, this.logger, (channel) =>
+      this.consumed.isAbandoned(channel),
+    )
   }
 
   get inbox(): Inbox<ReplyOwner> {
@@ -112,9 +114,11 @@ export class Hub {
     this.#stopping.abort()
     await this.#loop
     this.outbox.close()
+    if (!this.#inbox) return
     try {
-      await this.#inbox?.close()
-      await this.backend.withdraw(this.#id)
+      const id = this.#id
+      await this.#inbox.close()
+      await this.backend.withdraw(id)
     } catch (error) {
       this.logger.debug(
         { err: error },

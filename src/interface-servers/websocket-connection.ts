@@ -28,6 +28,9 @@ export interface SocketTransport {
 /** What a handshake says, without the reply channel, which the connection adds. */
 export type Handshake = Omit<WebSocketConnect, 'reply_channel'>
 
+// A reader with more than its limit waiting gets this long to take it, up to this many times it.
+const burstMs = 1_000
+const burstFactor = 8
 // A slow reader gets this long to take what is buffered and learn why it is closed.
 const slowReaderGraceMs = 2_000
 
@@ -49,6 +52,7 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   /** Replies with something to send, until the next flush. */
   #pending: Reply[] = []
   #isDirty = false
+  #isWatched = false
   #closeAfterFlush: Close | undefined
   #cancelHandshake: (() => void) | undefined
   /** The subprotocols a consumer may choose from; none once the handshake is complete. */
@@ -147,7 +151,7 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
     }
     if (pending.length > 0) {
       this.#transport.write(encodeReplies(pending))
-      if (this.#transport.bufferedBytes > this.#settings.maxBufferedBytes) this.#endSlowReader()
+      if (this.#transport.bufferedBytes > this.#settings.maxBufferedBytes) this.#watchSlowReader()
     }
     if (this.#closeAfterFlush) {
       this.close(this.#closeAfterFlush.code, this.#closeAfterFlush.reason)
@@ -250,6 +254,22 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
 
   #countGone(replies: readonly Reply[]): void {
     if (replies.length > 0) this.#hub.counters.add('dropped.gone', replies.length)
+  }
+
+  /** A burst is no slow reader: it has a moment to take it, unless there is far too much. */
+  #watchSlowReader(): void {
+    const { maxBufferedBytes } = this.#settings
+    if (this.#transport.bufferedBytes > maxBufferedBytes * burstFactor) {
+      this.#endSlowReader()
+    } else if (!this.#isWatched) {
+      this.#isWatched = true
+      this.#hub.backend.limits.clock.schedule(() => {
+        this.#isWatched = false
+        if (this.#state === 'open' && this.#transport.bufferedBytes > maxBufferedBytes) {
+          this.#endSlowReader()
+        }
+      }, burstMs)
+    }
   }
 
   #endSlowReader(): void {

@@ -230,7 +230,12 @@ export class WebSocketServer {
     // Not the time of day: a clock that is set must not cut a thousand sockets.
     const now = this.#hub.backend.limits.clock.elapsed()
     for (const client of bucket) {
-      if (client.readyState !== WebSocket.OPEN || client.connection?.isHeld) continue
+      if (client.readyState !== WebSocket.OPEN) continue
+      if (client.connection?.isHeld) {
+        // Its pong is not read; that it is gone shows when this cannot be written.
+        client.ping()
+        continue
+      }
       if (client.pingedAt === 0) {
         client.pingedAt = now
         client.ping()

@@ -34,6 +34,22 @@ describe('ConsumedChannels', () => {
     consumed.stop()
   })
 
+  it('has events sent rather than dropped while a new worker may not be noticed yet', async () => {
+    const { clock, announce, consumed } = newConsumed()
+    await announce('old', ['a'])
+    await consumed.start()
+    const justAfter = consumed.isWorthSending('b')
+    await clock.advance(1_000)
+    await announce('new', ['b'])
+
+    const meanwhile = consumed.isWorthSending('b')
+    await clock.advance(1)
+
+    expect([justAfter, meanwhile, consumed.isWorthSending('b')]).toEqual([false, true, true])
+    expect(consumed.isAbandoned('b')).toBe(false)
+    consumed.stop()
+  })
+
   it('notices a worker that comes and goes within two seconds', async () => {
     const { clock, backend, announce, consumed } = newConsumed()
     await consumed.start()

@@ -397,9 +397,28 @@ describe('WebSocketConnection', () => {
         await replyChannel.send({ content: 'x'.repeat(20_000) })
         await site.drain()
       }
+      await site.advance(1_000)
       slow.resume()
 
       expect(await slow.expectClosed()).toEqual({ code: 1013, reason: 'reading too slowly' })
+    })
+
+    it('is none when it takes a burst within a second', async () => {
+      const websocket = { maxBufferedBytes: 100_000 }
+      await using site = await silent({ websocket })
+      const quick = await site.connect('/')
+      const { replyChannel } = await only(site, 'websocket.connect')
+      quick.pause()
+
+      for (let sent = 0; sent < 10; sent++) {
+        await replyChannel.send({ content: 'x'.repeat(20_000) })
+        await site.drain()
+      }
+      quick.resume()
+      for (let taken = 0; taken < 10; taken++) await quick.next()
+      await site.advance(2_000)
+
+      expect(site.counters()['closed.slow-reader']).toBeUndefined()
     })
   })
 
