@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Config, checkConfig } from './config.ts'
 import { ChannelkitError, isChannelkitError } from './errors.ts'
+import { enableTypeScript, findUpwards } from './typescript.ts'
 
 const fileNames = [
   'channels.config.ts',
@@ -63,31 +64,6 @@ function findConfigFile(from: string): string {
     'ERR_INVALID_CONFIG',
     `there is no ${fileNames[0]} in ${from} or above it; write one, or name it by --config`,
   )
-}
-
-let isTypeScriptEnabled = false
-
-/**
- * Lets `import()` load TypeScript from here on, unless the process was started so that it can. The
- * `tsconfig.json` that counts is the site's own, whatever folder the process was started in.
- */
-export async function enableTypeScript(root: string): Promise<void> {
-  if (isTypeScriptEnabled || process.execArgv.some((argument) => argument.includes('tsx'))) return
-  isTypeScriptEnabled = true
-  // Run from source, this file was loaded by what loads TypeScript already.
-  if (import.meta.url.endsWith('.ts')) return
-  const { register } = await import('tsx/esm/api')
-  register({ tsconfig: findUpwards(root, ['tsconfig.json']) ?? false })
-}
-
-function findUpwards(from: string, names: readonly string[]): string | undefined {
-  for (let folder = from; ; folder = dirname(folder)) {
-    for (const name of names) {
-      const file = join(folder, name)
-      if (existsSync(file)) return file
-    }
-    if (folder === dirname(folder)) return undefined
-  }
 }
 
 function firstLines(error: unknown): string {

@@ -12,6 +12,7 @@ import {
   type PathParams,
   type RouteFilter,
 } from './route-filter.ts'
+import { enableTypeScript } from './typescript.ts'
 
 /** Where a consumer is exported: `'./consumers.ts#wsAdd'`, relative to the site's root folder. */
 export type ConsumerReference = `${string}#${string}`
@@ -232,7 +233,7 @@ const refuseUnrouted: Consumer = async (message) => {
  * Loads the export that a reference `'./file.ts#name'` names.
  *
  * @param what - what the reference is for, to begin the error's message with.
- * @throws {ChannelkitError} `ERR_CONSUMER_NOT_FOUND`
+ * @throws {ChannelkitError} `ERR_CONSUMER_NOT_FOUND`, `ERR_INVALID_CONFIG`
  */
 export async function loadReference(
   what: string,
@@ -240,14 +241,21 @@ export async function loadReference(
   root: string,
 ): Promise<unknown> {
   const mark = reference.lastIndexOf('#')
+  if (mark < 1 || mark === reference.length - 1) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `${what} is ${shown(reference)}, which names no ${mark === 0 ? 'file' : 'export'}; write both its file and its export, like './routing.ts#channelRouting'`,
+    )
+  }
   const [file, name] = [reference.slice(0, mark), reference.slice(mark + 1)]
   const path = resolve(root, file)
   if (!existsSync(path)) {
     throw new ChannelkitError(
       'ERR_CONSUMER_NOT_FOUND',
-      `${what} points to ${shown(reference)}, and there is no file ${path}; references start from the folder of the config file`,
+      `${what} points to ${shown(reference)}, and there is no file ${path}; references start from ${resolve(root)}, the folder of the config file or the root given to setup`,
     )
   }
+  await enableTypeScript(root)
   let exports: Record<string, unknown>
   try {
     exports = await import(pathToFileURL(path).href)

@@ -6,7 +6,7 @@ import { MemoryBackend } from '../backends/memory/memory-backend.ts'
 import { Channel } from '../channel.ts'
 import type { ContentOf } from '../channel-types.ts'
 import type { ChannelBackendConfig, Config } from '../config.ts'
-import { enableTypeScript, loadConfigFile } from '../config-file.ts'
+import { loadConfigFile } from '../config-file.ts'
 import { currentSite, type SiteHandle, setCurrentSite } from '../current-site.ts'
 import { ChannelkitError } from '../errors.ts'
 import { Group } from '../group.ts'
@@ -147,7 +147,6 @@ export class TestSite {
     const errors: Error[] = []
     const logger = recorder(log, errors, options.logger)
     const { config: given, root } = await found(config, options.root)
-    await enableTypeScript(root ?? process.cwd())
     const site = await Site.load(onMemory(given, { ...options.backend, clock }), {
       ...(root !== undefined && { root }),
       logger,

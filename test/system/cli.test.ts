@@ -153,7 +153,8 @@ describe('channelkit', () => {
 
 describe('a site that cannot start', () => {
   const correct = 'correct the file and start again; --log-level debug shows the stack'
-  const noFile = 'references start from the folder of the config file'
+  const noFile =
+    'references start from FOLDER, the folder of the config file or the root given to setup'
 
   it.each<[string, Record<string, string>, string, string]>([
     [
@@ -161,6 +162,12 @@ describe('a site that cannot start', () => {
       { 'channels.config.ts': config().replace('./routing.ts', './gone.ts') },
       'the routing of channel backend default points to "./gone.ts#channelRouting", and there is no file FOLDER/gone.ts',
       noFile,
+    ],
+    [
+      'a reference without an export',
+      { 'channels.config.ts': config().replace('#channelRouting', '') },
+      'the routing of channel backend default is "./routing.ts", which names no export',
+      "write both its file and its export, like './routing.ts#channelRouting'",
     ],
     [
       'a reference to an export that is not there',
@@ -362,6 +369,22 @@ Ctrl+C stops it.
 
     expect(await response.text()).toBe('you asked for /page')
     expect(echoed).toBe('hello')
+  })
+
+  it.each([
+    ['without a type', '{}', 'channels.config.ts'],
+    ['of type commonjs', '{ "type": "commonjs" }', 'channels.config.ts'],
+    ['of type commonjs with .mts', '{ "type": "commonjs" }', 'channels.config.mts'],
+    ['of type commonjs with .js', '{ "type": "commonjs" }', 'channels.config.js'],
+  ])('starts in a package %s', async (_, packageJson, file) => {
+    const { start } = await open({
+      'package.json': packageJson,
+      [file]: `${config('memory:')}await null\n`,
+    })
+
+    const url = await start('runserver', ...unused.port, '--config', file).url()
+
+    expect(await (await fetch(`${url}/page`)).text()).toBe('you asked for /page')
   })
 
   it('finds the config file above the working directory', async () => {

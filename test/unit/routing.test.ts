@@ -92,7 +92,7 @@ describe('loadRouting', () => {
   it.each([
     [
       './nowhere.ts#pass',
-      `"./nowhere.ts#pass", and there is no file ${path('nowhere.ts')}; references start from the folder of the config file`,
+      `"./nowhere.ts#pass", and there is no file ${path('nowhere.ts')}; references start from ${resolve(root)}, the folder of the config file or the root given to setup`,
     ],
     [
       './greeting/consumers.ts#past',
