@@ -1,4 +1,4 @@
-import { createServer, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import { createHttpServer } from '../server.ts'
 import { announceStart } from './announce-start.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
@@ -19,9 +19,8 @@ export async function runWebSocketServer(options: RunWebSocketServerOptions): Pr
   requireMultipleProcesses(loaded, 'default', 'runwsserver')
   await openBackends(site, ['default'])
   return runUntilSignal(logger, async () => {
-    const server = acceptAll
-      ? createHttpServer(site.config.http)
-      : createServer((_request, response) => refuseHttp(response))
+    const server = createHttpServer(site.config.http)
+    if (!acceptAll) server.on('request', (_request, response) => refuseHttp(response))
     const { url, stop } = await serve(server, site, {
       listen: options,
       attach: { http: acceptAll },

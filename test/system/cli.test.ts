@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { SqliteBackend } from 'channelkit/sqlite'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -472,6 +472,30 @@ describe('channelkit runwsserver', () => {
       'Here are WebSockets only. Pages are served elsewhere; or start with --accept-all.\n',
     )
     expect(echoed).toBe('hello')
+  })
+
+  it.each([
+    ['runwsserver', 'half of its head', 'GET / HTTP/1.1\r\nHost: localhost\r\nUpgr'],
+    [
+      'runwsserver',
+      'a head beyond http.maxHeaderBytes',
+      `GET / HTTP/1.1\r\nA: ${'a'.repeat(2_000)}`,
+    ],
+    ['runserver', 'half of its head', 'GET / HTTP/1.1\r\nHost: localhost\r\nUpgr'],
+  ])('%s cuts a handshake with %s', async (command, _, head) => {
+    const limits = 'http: { headersMs: 1_000, maxHeaderBytes: 1_024 },'
+    const { start } = await open({ 'channels.config.ts': config(sqliteUrl, limits) })
+    const { port } = new URL(await start(command, ...unused.port).url())
+    const startedAt = performance.now()
+    const socket = connect(Number(port), '127.0.0.1')
+    const answers: string[] = []
+    socket.on('data', (chunk) => answers.push(String(chunk)))
+
+    socket.write(head)
+    await once(socket, 'close')
+
+    expect(performance.now() - startedAt).toBeLessThan(3_000)
+    expect(answers.join('')).toMatch(/^HTTP\/1\.1 (408|431) /)
   })
 
   it('serves HTTP too with --accept-all', async () => {
