@@ -20,7 +20,10 @@ export interface WebSocketSettings {
   readonly handshakeMs?: number
   /** Largest message from a client, in bytes; a larger one closes with 1009. Default 1,048,576. */
   readonly maxMessageBytes?: number
-  /** Most bytes waiting for a slow reader before it is closed with 1013. Default 1,048,576. */
+  /**
+   * Most bytes that may wait for a client for longer than a second, or an eighth of what may wait at
+   * once; beyond, it is closed with 1013. Default 1,048,576.
+   */
   readonly maxBufferedBytes?: number
   /** Most open sockets; further handshakes get 503. Default 10,000. */
   readonly maxSockets?: number
