@@ -20,6 +20,8 @@ export type Content = { readonly [key: string]: ContentValue | undefined }
 export interface ContentMeasure {
   /** An upper bound of the encoded size in bytes, cheap to take. */
   readonly maxBytes: number
+  /** About how much memory it takes, in bytes; more than 0. */
+  readonly memoryBytes: number
   /** Whether a `Uint8Array` stands anywhere inside. */
   readonly hasBytes: boolean
 }
@@ -28,8 +30,11 @@ export interface ContentMeasure {
 const maxDepth = 64
 // The longest escape JSON.stringify writes for one UTF-16 unit, "\u001f".
 const maxBytesPerUnit = 6
+// What one takes in memory at most.
+const memoryBytesPerUnit = 2
 
 let total = 0
+let units = 0
 let sawBytes = false
 
 /**
@@ -43,9 +48,11 @@ export function measureContent(content: unknown): ContentMeasure {
     throw invalid('content', content, 'send a plain object')
   }
   total = 0
+  units = 0
   sawBytes = false
   walk(content, 0, '', undefined)
-  return { maxBytes: total, hasBytes: sawBytes }
+  const memoryBytes = total - units * (maxBytesPerUnit - memoryBytesPerUnit)
+  return { maxBytes: total, memoryBytes, hasBytes: sawBytes }
 }
 
 /**
@@ -87,6 +94,7 @@ function walk(value: unknown, depth: number, key: string | number, parent: Place
   switch (typeof value) {
     case 'string':
       total += value.length * maxBytesPerUnit + 3
+      units += value.length
       return
     case 'number':
       if (!Number.isFinite(value)) throw invalid(pathOf(key, parent), value, 'send finite numbers')
@@ -128,6 +136,7 @@ function walk(value: unknown, depth: number, key: string | number, parent: Place
     const item = (value as Record<string, unknown>)[inner]
     if (item === undefined) continue
     total += inner.length * maxBytesPerUnit + 4
+    units += inner.length
     walk(item, depth + 1, inner, here)
   }
 }

@@ -9,16 +9,8 @@ import type { BackendLimits, BackendOptions } from './channel-backend.ts'
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the option and its value.
  */
 export function resolveLimits(options: BackendOptions = {}): BackendLimits {
-  const count = (name: keyof BackendOptions, fallback: number): number => {
-    const value = options[name] ?? fallback
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < 1) {
-      throw new ChannelkitError(
-        'ERR_INVALID_CONFIG',
-        `${name} is ${shown(value)}; give a whole number from 1`,
-      )
-    }
-    return value
-  }
+  const count = (name: keyof BackendOptions, fallback: number): number =>
+    wholeNumber(name, options[name] ?? fallback)
   const capacity = count('capacity', 1_000)
   return Object.freeze({
     capacity,
@@ -30,4 +22,13 @@ export function resolveLimits(options: BackendOptions = {}): BackendLimits {
     maxContentBytes: count('maxContentBytes', 1_048_576),
     clock: options.clock ?? systemClock,
   })
+}
+
+/** @throws {ChannelkitError} `ERR_INVALID_CONFIG` when an option is no whole number from 1. */
+export function wholeNumber(name: string, value: unknown): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1) return value
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `${name} is ${shown(value)}; give a whole number from 1`,
+  )
 }

@@ -24,15 +24,29 @@ import type {
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { checkEncodedSize } from '../codec.ts'
-import { resolveLimits } from '../limits.ts'
+import { resolveLimits, wholeNumber } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
-import { MemoryLines } from './memory-lines.ts'
-import { MemoryStore, Queue, type StoredEntry, type Waiter } from './memory-store.ts'
+import { MemoryLines, withTurn } from './memory-lines.ts'
+import {
+  MemoryStore,
+  Queue,
+  type StoredEntry,
+  type StoredMessage,
+  type Waiter,
+} from './memory-store.ts'
 
 /** {@link BackendOptions}, and the store to share with other memory backends of this process. */
 export interface MemoryBackendOptions extends BackendOptions {
   readonly store?: MemoryStore
+  /**
+   * About how much memory the messages of one work channel or inbox may take, in bytes; the next is
+   * refused like one beyond the capacity. Default 67,108,864.
+   */
+  readonly capacityBytes?: number
 }
+
+/** Why a message was not stored. */
+type Refusal = 'full' | 'full-bytes' | 'line-full' | undefined
 
 const noFailures: readonly SendFailure[] = Object.freeze([])
 /** What almost every send returns, made once. */
@@ -49,15 +63,19 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   readonly counters = new Counters()
   readonly #store: MemoryStore
   readonly #lines: MemoryLines
+  readonly #capacityBytes: number
   /** The names of this process's inboxes. */
   readonly #inboxes = new Set<string>()
   readonly #waits = new Set<(error: ChannelkitError) => void>()
+  /** When a full channel last had the parked messages looked through for expired ones. */
+  #linesCleanedAt = Number.NEGATIVE_INFINITY
   #isClosed = false
   #stopCleaning: (() => void) | undefined
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: MemoryBackendOptions = {}) {
     this.limits = resolveLimits(options)
+    this.#capacityBytes = wholeNumber('capacityBytes', options.capacityBytes ?? 67_108_864)
     this.#store = options.store ?? new MemoryStore()
     const { clock } = this.limits
     this.#lines = new MemoryLines(this.#store, clock, this.counters, (message) => {
@@ -159,7 +177,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       try {
         const fault = groupNameFault(group)
         if (fault) throw fault
-        this.#groupSendOne(group, this.#checkedCopy(content))
+        const bytes = this.#checkedBytes(content)
+        this.#groupSendOne(group, copyContent(content), bytes)
       } catch (error) {
         failures = collect(failures, index, error)
       }
@@ -298,41 +317,72 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   #sendOne({ channel, content, expiresAt, attempts, handsOver }: OutgoingMessage): void {
     const fault = channelNameFault(channel)
     if (fault) throw fault
-    const copy = this.#checkedCopy(content, handsOver)
+    const bytes = this.#checkedBytes(content)
+    const copy = handsOver ? content : copyContent(content)
     const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
-    if (isReplyChannel(channel)) {
-      this.#storeEntry(inboxOf(channel), { kind: 'message', channel, content: copy }, expiry)
-    } else {
-      this.#push(channel, copy, expiry, attempts ?? 0)
-    }
+    const refusal = isReplyChannel(channel)
+      ? this.#storeEntry(inboxOf(channel), {
+          entry: { kind: 'message', channel, content: copy },
+          expiresAt: expiry,
+          bytes,
+        })
+      : this.#push(channel, copy, bytes, expiry, attempts ?? 0)
+    if (refusal) throw this.#refused(channel, refusal)
     this.#cleanLater()
   }
 
-  #push(channel: string, content: Content, expiresAt: number, attempts: number): void {
+  #push(
+    channel: string,
+    content: Content,
+    bytes: number,
+    expiresAt: number,
+    attempts: number,
+  ): Refusal {
     const queue = this.#queue(channel)
-    const capacity = this.limits.capacityOf(channel)
-    const parked = this.#lines.parkedOn(channel)
-    if (queue.size + parked >= capacity) {
-      this.#dropExpired(queue)
-      if (parked > 0) {
-        const expired = this.#lines.cleanUp(this.limits.clock.now())
-        if (expired > 0) this.counters.add('dropped.expired', expired)
-      }
-      const waiting = queue.size + this.#lines.parkedOn(channel)
-      if (waiting >= capacity) throw this.#full(channel, capacity)
+    const refusal = this.#roomOn(channel, queue, bytes) ?? this.#roomInLine(channel, content)
+    if (refusal) {
+      this.counters.add('dropped.full')
+      return refusal
     }
-    if (parked >= this.limits.lineCapacity) this.#checkLine(channel, content)
-    queue.push({ id: this.#store.nextId++, channel, content, expiresAt, attempts })
+    queue.push({ id: this.#store.nextId++, channel, content, expiresAt, attempts, bytes })
     this.#wake(channel)
+    return undefined
+  }
+
+  #roomOn(channel: string, queue: Queue<StoredMessage>, bytes: number): Refusal {
+    const capacity = this.limits.capacityOf(channel)
+    const refusal = this.#roomBeside(channel, queue, bytes, capacity)
+    if (!refusal) return undefined
+    const now = this.limits.clock.now()
+    let expired = queue.dropExpired(now)
+    if (this.#lines.parkedOn(channel) > 0 && this.#linesCleanedAt !== now) {
+      this.#linesCleanedAt = now
+      expired += this.#lines.cleanUp(now)
+    }
+    if (expired === 0) return refusal
+    this.counters.add('dropped.expired', expired)
+    return this.#roomBeside(channel, queue, bytes, capacity)
+  }
+
+  #roomBeside(
+    channel: string,
+    queue: Queue<StoredMessage>,
+    bytes: number,
+    capacity: number,
+  ): Refusal {
+    const waiting = queue.size + this.#lines.parkedOn(channel)
+    if (waiting >= capacity) return 'full'
+    const waitingBytes = queue.bytes + this.#lines.parkedBytesOn(channel)
+    return waiting > 0 && waitingBytes + bytes > this.#capacityBytes ? 'full-bytes' : undefined
   }
 
   /** Refuses a message whose line holds its share of the channel already. */
-  #checkLine(channel: string, content: Content): void {
-    const line = content.reply_channel
+  #roomInLine(channel: string, content: Content): Refusal {
     const capacity = this.limits.lineCapacity
-    if (typeof line !== 'string' || this.#lines.parkedInLine(line, channel) < capacity) return
-    this.counters.add('dropped.full')
-    throw lineFullError(channel, capacity)
+    if (this.#lines.parkedOn(channel) < capacity) return undefined
+    const line = content.reply_channel
+    if (typeof line !== 'string') return undefined
+    return this.#lines.parkedInLine(line, channel) < capacity ? undefined : 'line-full'
   }
 
   *#waitingByChannel(): Iterable<[string, IncomingMessage[]]> {
@@ -349,59 +399,61 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   }
 
   #putBack(message: IncomingMessage): void {
-    this.#queue(message.channel).insert(message, (other) => other.id < message.id)
+    const { memoryBytes: bytes } = measureContent(message.content)
+    this.#queue(message.channel).insert(
+      { ...withTurn(message), bytes },
+      (other) => other.id < message.id,
+    )
     this.#wake(message.channel)
   }
 
-  #storeEntry(inbox: string, entry: InboxEntry, expiresAt: number): void {
+  #storeEntry(inbox: string, stored: StoredEntry): Refusal {
     const queue = this.#store.inboxes.get(inbox)
     if (!queue) {
       this.counters.add('dropped.gone')
-      return
+      return undefined
     }
-    const capacity = this.limits.inboxCapacity
-    if (queue.size >= capacity) {
-      this.#dropExpired(queue)
-      if ([...queue].filter(isMessage).length >= capacity) throw this.#full(inbox, capacity)
+    let refusal = this.#roomInInbox(queue, stored.bytes)
+    if (refusal) {
+      const expired = queue.dropExpired(this.limits.clock.now())
+      if (expired > 0) {
+        this.counters.add('dropped.expired', expired)
+        refusal = this.#roomInInbox(queue, stored.bytes)
+      }
+      if (refusal) {
+        this.counters.add('dropped.full')
+        return refusal
+      }
     }
-    queue.push({ entry, expiresAt })
+    queue.push(stored)
     this.#wake(inbox)
+    return undefined
   }
 
-  #dropExpired(queue: Queue<{ readonly expiresAt: number }>): void {
-    const now = this.limits.clock.now()
-    const expired = queue.filter(({ expiresAt }) => expiresAt > now)
-    if (expired > 0) this.counters.add('dropped.expired', expired)
+  #roomInInbox(queue: Queue<StoredEntry>, bytes: number): Refusal {
+    if (queue.places >= this.limits.inboxCapacity) return 'full'
+    const isOver = queue.bytes + bytes > this.#capacityBytes
+    return queue.places > 0 && isOver ? 'full-bytes' : undefined
   }
 
-  #groupSendOne(group: string, content: Content): void {
+  #groupSendOne(group: string, content: Content, bytes: number): void {
     const expiresAt = this.limits.clock.now() + this.limits.expiryMs
     const inboxes = new Set<string>()
     for (const channel of this.#liveMembers(group)) {
-      if (isReplyChannel(channel)) {
-        inboxes.add(inboxOf(channel))
-        continue
-      }
-      try {
-        this.#push(channel, copyContent(content), expiresAt, 0)
-      } catch (error) {
-        if (!isChannelkitError(error, 'ERR_CHANNEL_FULL')) throw error
-      }
+      if (isReplyChannel(channel)) inboxes.add(inboxOf(channel))
+      else this.#push(channel, copyContent(content), bytes, expiresAt, 0)
     }
     for (const inbox of inboxes) {
-      try {
-        this.#storeEntry(inbox, { kind: 'group', group, content }, expiresAt)
-      } catch (error) {
-        if (!isChannelkitError(error, 'ERR_CHANNEL_FULL')) throw error
-      }
+      this.#storeEntry(inbox, { entry: { kind: 'group', group, content }, expiresAt, bytes })
     }
     this.#cleanLater()
   }
 
-  #checkedCopy(content: Content, handsOver = false): Content {
+  /** About how much memory content takes that may be sent. */
+  #checkedBytes(content: Content): number {
     const measure = measureContent(content)
     checkEncodedSize(content, measure, this.limits.maxContentBytes)
-    return handsOver ? content : copyContent(content)
+    return measure.memoryBytes
   }
 
   #tellInboxes(
@@ -413,7 +465,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       const queue = this.#store.inboxes.get(inboxOf(membership.channel))
       if (!queue) continue
       // Changes of membership do not count against the capacity: losing one would change who hears.
-      queue.push({ entry: entryOf(membership), expiresAt: Number.POSITIVE_INFINITY })
+      queue.push({ entry: entryOf(membership), expiresAt: Number.POSITIVE_INFINITY, bytes: 0 })
       this.#wake(inboxOf(membership.channel))
     }
   }
@@ -436,7 +488,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     }
   }
 
-  #queue(channel: string): Queue<IncomingMessage> {
+  #queue(channel: string): Queue<StoredMessage> {
     let queue = this.#store.channels.get(channel)
     if (!queue) {
       queue = new Queue()
@@ -474,7 +526,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
 
   #takePlain(channels: readonly string[], max: number): readonly IncomingMessage[] {
     const now = this.limits.clock.now()
-    const waiting: Queue<IncomingMessage>[] = []
+    const waiting: Queue<StoredMessage>[] = []
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
     const start = Math.floor(Math.random() * channels.length)
     for (let step = 0; step < channels.length; step++) {
@@ -484,7 +536,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     }
     const taken: IncomingMessage[] = []
     for (let left = waiting.length; left > 0; left--) {
-      const queue = waiting[waiting.length - left] as Queue<IncomingMessage>
+      const queue = waiting[waiting.length - left] as Queue<StoredMessage>
       // What one channel leaves of its share goes to those behind it.
       const share = Math.ceil((max - taken.length) / left)
       this.#takeFrom(queue, share, now, taken)
@@ -497,7 +549,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     return taken
   }
 
-  #takeFrom(queue: Queue<IncomingMessage>, most: number, now: number, taken: IncomingMessage[]) {
+  #takeFrom(queue: Queue<StoredMessage>, most: number, now: number, taken: IncomingMessage[]) {
     let left = most
     while (left > 0) {
       const message = queue.shift()
@@ -506,7 +558,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
         this.counters.add('dropped.expired')
         continue
       }
-      taken.push(message)
+      taken.push(withTurn(message))
       left--
     }
   }
@@ -628,11 +680,18 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     )
   }
 
-  #full(channel: string, capacity: number): ChannelkitError {
-    this.counters.add('dropped.full')
+  #refused(channel: string, refusal: Refusal): ChannelkitError {
+    if (refusal === 'line-full') return lineFullError(channel, this.limits.lineCapacity)
+    const isReply = isReplyChannel(channel)
+    const name = isReply ? inboxOf(channel) : channel
+    const { inboxCapacity, capacityOf } = this.limits
+    const [amount, option] =
+      refusal === 'full-bytes'
+        ? [`${this.#capacityBytes} bytes`, 'capacityBytes']
+        : [`${isReply ? inboxCapacity : capacityOf(channel)} messages`, 'capacity']
     return new ChannelkitError(
       'ERR_CHANNEL_FULL',
-      `channel ${channel} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
+      `channel ${name} holds its capacity of ${amount}; start more workers or raise its ${option}`,
     )
   }
 

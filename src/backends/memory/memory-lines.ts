@@ -8,7 +8,7 @@ import type {
   LineOptions,
   LineTurn,
 } from '../channel-backend.ts'
-import { type MemoryStore, Queue, type StoredLine } from './memory-store.ts'
+import { type MemoryStore, Queue, type StoredLine, type StoredMessage } from './memory-store.ts'
 
 /**
  * The lines of a store: who has the turn of a reply channel, and what is parked behind it.
@@ -50,8 +50,8 @@ export class MemoryLines {
       const queue = this.#oldest(channels)
       const message = queue?.peek()
       if (!queue || !message) return
-      for (; seen < others.length && isBefore(others[seen] as IncomingMessage, message); seen++) {
-        this.#lineUp(others[seen] as IncomingMessage, now)
+      for (; seen < others.length && isBefore(others[seen] as StoredMessage, message); seen++) {
+        this.#lineUp(others[seen] as StoredMessage, now)
       }
       queue.shift()
       const admitted = this.#admit(message, now, now + leaseMs)
@@ -99,7 +99,12 @@ export class MemoryLines {
 
   /** How many messages for a channel are parked. */
   parkedOn(channel: string): number {
-    return this.#store.parkedCounts.get(channel) ?? 0
+    return this.#store.parkedCounts.get(channel)?.count ?? 0
+  }
+
+  /** About how much memory they take. */
+  parkedBytesOn(channel: string): number {
+    return this.#store.parkedCounts.get(channel)?.bytes ?? 0
   }
 
   /** How many messages of one line are parked for a channel. */
@@ -115,8 +120,8 @@ export class MemoryLines {
   cleanUp(now: number): number {
     let count = 0
     for (const line of this.#store.lines.values()) {
-      for (const { channel, expiresAt } of line.parked) {
-        if (expiresAt <= now) this.#countParked(channel, -1)
+      for (const message of line.parked) {
+        if (message.expiresAt <= now) this.#countParked(message, -1)
       }
       count += line.parked.filter(({ expiresAt }) => expiresAt > now)
     }
@@ -157,10 +162,10 @@ export class MemoryLines {
     return true
   }
 
-  #admit(message: IncomingMessage, now: number, expiresAt: number): IncomingMessage | undefined {
+  #admit(message: StoredMessage, now: number, expiresAt: number): IncomingMessage | undefined {
     const name = message.content.reply_channel
     if (typeof name !== 'string') {
-      if (message.expiresAt > now) return message
+      if (message.expiresAt > now) return withTurn(message)
       this.#counters.add('dropped.expired')
       return undefined
     }
@@ -186,13 +191,13 @@ export class MemoryLines {
   }
 
   /** Finds a message that others receive its place in its line. */
-  #lineUp(message: IncomingMessage, now: number): void {
+  #lineUp(message: StoredMessage, now: number): void {
     const name = message.content.reply_channel
     if (typeof name !== 'string' || message.expiresAt <= now) return
     const line = this.#store.lines.get(name)
     if (!line) {
       const { id, channel, expiresAt } = message
-      const parked = new Queue<IncomingMessage>()
+      const parked = new Queue<StoredMessage>()
       const ready = { id, channel }
       this.#store.lines.set(name, { token: undefined, expiresAt, ready, parked })
     } else if (line.ready?.id !== message.id) {
@@ -225,29 +230,30 @@ export class MemoryLines {
     this.#putBack(message)
   }
 
-  #park(line: StoredLine, message: IncomingMessage): void {
+  #park(line: StoredLine, message: StoredMessage): void {
     line.parked.insertFromTail(message, isBefore)
-    this.#countParked(message.channel, 1)
+    this.#countParked(message, 1)
   }
 
-  #unpark(line: StoredLine, now: number): IncomingMessage | undefined {
+  #unpark(line: StoredLine, now: number): StoredMessage | undefined {
     for (;;) {
       const message = line.parked.shift()
       if (!message) return undefined
-      this.#countParked(message.channel, -1)
+      this.#countParked(message, -1)
       if (message.expiresAt > now) return message
       this.#counters.add('dropped.expired')
     }
   }
 
-  #countParked(channel: string, by: number): void {
+  #countParked({ channel, bytes: ownBytes }: StoredMessage, by: 1 | -1): void {
     const count = this.parkedOn(channel) + by
-    if (count > 0) this.#store.parkedCounts.set(channel, count)
+    const bytes = this.parkedBytesOn(channel) + by * ownBytes
+    if (count > 0) this.#store.parkedCounts.set(channel, { count, bytes })
     else this.#store.parkedCounts.delete(channel)
   }
 
-  #oldest(channels: readonly string[]): Queue<IncomingMessage> | undefined {
-    let oldest: Queue<IncomingMessage> | undefined
+  #oldest(channels: readonly string[]): Queue<StoredMessage> | undefined {
+    let oldest: Queue<StoredMessage> | undefined
     let first: IncomingMessage | undefined
     for (const channel of channels) {
       const queue = this.#store.channels.get(channel)
@@ -257,14 +263,16 @@ export class MemoryLines {
     return oldest
   }
 
-  #waitingOn(channels: readonly string[]): readonly IncomingMessage[] {
+  #waitingOn(channels: readonly string[]): readonly StoredMessage[] {
     const queues = channels.map((channel) => [...(this.#store.channels.get(channel) ?? [])])
     return queues.flat().sort((a, b) => (isBefore(a, b) ? -1 : 1))
   }
 }
 
-function withTurn(message: IncomingMessage, turn: LineTurn): IncomingMessage {
+/** The message as its receiver gets it. */
+export function withTurn(message: IncomingMessage, turn?: LineTurn): IncomingMessage {
   const { id, channel, content, expiresAt, attempts } = message
+  if (!turn) return { id, channel, content, expiresAt, attempts }
   return { id, channel, content, expiresAt, attempts, turn }
 }
 

@@ -10,7 +10,7 @@ export interface StoredLine {
   /** The message that is next, which lies in its channel's queue. */
   ready: { readonly id: number | string; readonly channel: string } | undefined
   /** What must wait, in the order of its ids. */
-  readonly parked: Queue<IncomingMessage>
+  readonly parked: Queue<StoredMessage>
 }
 
 /** One who waits for something to arrive on any of `names`; woken once, by the first arrival. */
@@ -19,22 +19,45 @@ export interface Waiter {
   wake(): void
 }
 
-/** An inbox entry with its expiry: Infinity for a change of membership, which is never dropped. */
-export interface StoredEntry {
-  readonly entry: InboxEntry
+/** What a {@link Queue} asks of its items. */
+export interface Stored {
   readonly expiresAt: number
+  /** About how much memory it takes; 0 for a change of membership, which takes no place. */
+  readonly bytes: number
+}
+
+/** A message on a work channel, or parked for it. */
+export interface StoredMessage extends IncomingMessage, Stored {}
+
+/** An inbox entry with its expiry: Infinity for a change of membership, which is never dropped. */
+export interface StoredEntry extends Stored {
+  readonly entry: InboxEntry
 }
 
 /**
  * A first-in-first-out list whose head is taken without moving the rest. Items before `#head` are
  * taken already and cut off once they are half of the list.
  */
-export class Queue<Item> {
+export class Queue<Item extends Stored> {
   #items: Item[] = []
   #head = 0
+  #places = 0
+  #bytes = 0
+  /** Nothing in it expires before. */
+  #earliestExpiry = Number.POSITIVE_INFINITY
 
   get size(): number {
     return this.#items.length - this.#head
+  }
+
+  /** How many items take a place. */
+  get places(): number {
+    return this.#places
+  }
+
+  /** About how much memory its items take. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   /** From the head on. */
@@ -46,6 +69,7 @@ export class Queue<Item> {
 
   push(item: Item): void {
     this.#items.push(item)
+    this.#count(item)
   }
 
   peek(): Item | undefined {
@@ -55,11 +79,14 @@ export class Queue<Item> {
   shift(): Item | undefined {
     const item = this.#items[this.#head]
     if (item === undefined) return undefined
-    this.#items[this.#head] = undefined as Item
+    this.#items[this.#head] = undefined as never
     this.#head++
+    this.#bytes -= item.bytes
+    if (item.bytes > 0) this.#places--
     if (this.#head === this.#items.length) {
       this.#items = []
       this.#head = 0
+      this.#earliestExpiry = Number.POSITIVE_INFINITY
     } else if (this.#head >= 1_024 && this.#head * 2 >= this.#items.length) {
       this.#items = this.#items.slice(this.#head)
       this.#head = 0
@@ -72,7 +99,25 @@ export class Queue<Item> {
     const before = this.size
     this.#items = this.#items.slice(this.#head).filter(keep)
     this.#head = 0
+    this.#places = 0
+    this.#bytes = 0
+    this.#earliestExpiry = Number.POSITIVE_INFINITY
+    for (const item of this.#items) this.#count(item)
     return before - this.size
+  }
+
+  /**
+   * Removes some that have expired by `now`, if there are any, and returns how many went: those at
+   * the head, else all. So asking again and again of a full queue costs nothing.
+   */
+  dropExpired(now: number): number {
+    if (now < this.#earliestExpiry) return 0
+    let count = 0
+    for (let head = this.peek(); head && head.expiresAt <= now; head = this.peek()) {
+      this.shift()
+      count++
+    }
+    return count > 0 ? count : this.filter(({ expiresAt }) => expiresAt > now)
   }
 
   /** Puts `item` behind the last one that is `before` it, counted from the head. */
@@ -80,6 +125,7 @@ export class Queue<Item> {
     let index = this.#head
     while (index < this.#items.length && isBefore(this.#items[index] as Item)) index++
     this.#items.splice(index, 0, item)
+    this.#count(item)
   }
 
   /** Puts `item` where it belongs in a list that is in order, which is near the tail. */
@@ -87,6 +133,13 @@ export class Queue<Item> {
     let index = this.#items.length
     while (index > this.#head && isBefore(item, this.#items[index - 1] as Item)) index--
     this.#items.splice(index, 0, item)
+    this.#count(item)
+  }
+
+  #count({ bytes, expiresAt }: Item): void {
+    this.#bytes += bytes
+    if (bytes > 0) this.#places++
+    if (expiresAt < this.#earliestExpiry) this.#earliestExpiry = expiresAt
   }
 }
 
@@ -95,14 +148,14 @@ export class Queue<Item> {
  * broker, which is what tests need; a site has one of each.
  */
 export class MemoryStore {
-  readonly channels = new Map<string, Queue<IncomingMessage>>()
+  readonly channels = new Map<string, Queue<StoredMessage>>()
   readonly inboxes = new Map<string, Queue<StoredEntry>>()
   /** Group name → channel → time of expiry. */
   readonly groups = new Map<string, Map<string, number>>()
   /** Reply channel → its line, while a turn of it is held or a message of it ready. */
   readonly lines = new Map<string, StoredLine>()
-  /** Channel → how many messages for it are parked in lines. */
-  readonly parkedCounts = new Map<string, number>()
+  /** Channel → how many messages for it are parked in lines, and about how much memory they take. */
+  readonly parkedCounts = new Map<string, { readonly count: number; readonly bytes: number }>()
   readonly processes = new Map<string, { readonly info: ProcessInfo; readonly expiresAt: number }>()
   /** Name of a channel or inbox → who waits for it. */
   readonly waiters = new Map<string, Set<Waiter>>()

@@ -106,7 +106,9 @@ class PutsBackInSilence extends Backend {
     if (options.waitMs === 0) return super.receive(channels, options)
     const taken = await super.receive(channels, { ...options, max: options.max + 1 })
     for (const surplus of taken.slice(options.max)) {
-      this.store.channels.get(surplus.channel)?.insert(surplus, ({ id }) => id < surplus.id)
+      this.store.channels
+        .get(surplus.channel)
+        ?.insert({ ...surplus, bytes: 1 }, ({ id }) => id < surplus.id)
     }
     return taken.slice(0, options.max)
   }
