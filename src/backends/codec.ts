@@ -66,9 +66,10 @@ export function decodeContent(encoded: string | Uint8Array): Content {
       cause,
     })
   }
+  const start = typeof encoded === 'string' ? encoded.slice(0, 1) : String(encoded[0])
   throw new ChannelkitError(
     'ERR_INVALID_CONTENT',
-    `stored content starts with ${JSON.stringify(String(encoded.slice(0, 1)))}; run the same version of Channelkit everywhere`,
+    `stored content starts with ${JSON.stringify(start)}; run the same version of Channelkit everywhere`,
   )
 }
 

@@ -283,10 +283,14 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
        WHERE expires_at > ? GROUP BY group_name`,
       [this.limits.clock.now()],
     )
-    return found.map(({ group_name, members }) => ({
-      group: groupOfKey(group_name),
-      members: Number(members),
-    }))
+    return found.flatMap(({ group_name, members }) => {
+      try {
+        return [{ group: groupOfKey(group_name), members: Number(members) }]
+      } catch {
+        // No name that was written here.
+        return []
+      }
+    })
   }
 
   async channels(): Promise<readonly ChannelInfo[]> {
@@ -337,7 +341,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       `SELECT info FROM ${this.#statements.tables.process} WHERE expires_at > ?`,
       [this.limits.clock.now()],
     )
-    return found.map(({ info }) => JSON.parse(info) as ProcessInfo)
+    return found.flatMap(({ info }) => processInfo(info) ?? [])
   }
 
   async cleanUp(): Promise<number> {
@@ -434,13 +438,23 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     for (const { channel, rows: taken } of claimed) {
       for (const row of taken) {
         const content = row.decoded ?? this.#decoded(row)
-        if (!content) continue
+        if (!content) {
+          if (row.turn) this.#passOver(row.turn)
+          continue
+        }
         const { id, expires_at: expiresAt, attempts, turn } = row
         messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
       }
     }
     this.#count('received', messages.length)
     return messages
+  }
+
+  /** Lets a line go on behind a damaged message. */
+  #passOver(turn: LineTurn): void {
+    this.advanceLines([turn], { channels: [], leaseMs: 1 }).catch(() => {
+      // The database is away: the turn lapses.
+    })
   }
 
   /**
@@ -490,19 +504,14 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts, line }
   }
 
+  /** What a row tells an inbox, or `undefined` when it is damaged. */
   #entry(inbox: string, row: MessageRow): InboxEntry | undefined {
-    if (row.kind === rowKind.add || row.kind === rowKind.discard) {
-      const [group, expiresAt] = JSON.parse(row.content as string) as [string, number]
-      const channel = inbox + row.target
-      return row.kind === rowKind.add
-        ? { kind: 'add', group, channel, expiresAt }
-        : { kind: 'discard', group, channel }
+    try {
+      return entryOf(inbox, row)
+    } catch {
+      this.counters.add('dropped.invalid')
+      return undefined
     }
-    const content = this.#decoded(row)
-    if (!content) return undefined
-    return row.kind === rowKind.group
-      ? { kind: 'group', group: groupOfKey(row.target as string), content }
-      : { kind: 'message', channel: inbox + row.target, content }
   }
 
   /** The content, or `undefined` when another program has written something else there. */
@@ -628,6 +637,48 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   #checkOpen(): void {
     if (this.#isClosed) throw closedError()
   }
+}
+
+/** @throws {Error} for a row that was not written here. */
+function entryOf(inbox: string, { kind, target, content }: MessageRow): InboxEntry {
+  if (typeof target !== 'string') throw new TypeError('a row has no target')
+  const channel = inbox + target
+  switch (kind) {
+    case rowKind.reply:
+      return { kind: 'message', channel, content: decodeContent(content as Encoded) }
+    case rowKind.group:
+      return {
+        kind: 'group',
+        group: groupOfKey(target),
+        content: decodeContent(content as Encoded),
+      }
+    case rowKind.add:
+    case rowKind.discard: {
+      const [group, expiresAt] = JSON.parse(content as string) as [unknown, unknown]
+      if (typeof group !== 'string') throw new TypeError('a change of membership has no group')
+      if (kind === rowKind.discard) return { kind: 'discard', group, channel }
+      if (typeof expiresAt !== 'number') throw new TypeError('a membership has no expiry')
+      return { kind: 'add', group, channel, expiresAt }
+    }
+    default:
+      throw new RangeError('a row is of no known kind')
+  }
+}
+
+/** An announcement, or `undefined` when another program has written something else there. */
+function processInfo(text: string): ProcessInfo | undefined {
+  try {
+    const info = JSON.parse(text) as Partial<ProcessInfo> | null
+    const { id, kind, channels, linearized = [] } = info ?? {}
+    const isInfo = typeof id === 'string' && (kind === 'worker' || kind === 'interface')
+    return isInfo && isNames(channels) && isNames(linearized) ? (info as ProcessInfo) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isNames(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string')
 }
 
 function lineFullError(channel: string, capacity: number): ChannelkitError {

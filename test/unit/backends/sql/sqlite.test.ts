@@ -180,6 +180,89 @@ describe('SqliteBackend', () => {
     })
   })
 
+  describe('damaged rows', () => {
+    /** Changes the tables as another program might. */
+    function damage(...statements: readonly string[]): void {
+      const database = openDatabase(file)
+      for (const text of statements) database.exec(text)
+      database.close()
+    }
+
+    it.each(["''", '5', 'NULL', "x'03'", "x''", "'1{'", "'1[]'"])(
+      'with content %s cost no other message of the batch',
+      async (content) => {
+        const backend = open()
+        await backend.send(numbered('news', 1, 2, 3))
+        damage(`UPDATE channelkit_message SET content = ${content} WHERE id = 2`)
+
+        expect(await takeNumbers(backend, 'news')).toEqual([1, 3])
+        expect(backend.counters.get('dropped.invalid')).toBe(1)
+      },
+    )
+
+    it.each([
+      "content = 'junk' WHERE id = 2",
+      'content = NULL WHERE id = 2',
+      'target = NULL WHERE id = 2',
+      'kind = 99 WHERE id = 2',
+      "kind = 2, target = '\"' WHERE id = 2",
+      "kind = 3, content = 'null' WHERE id = 2",
+      "kind = 3, content = '[1]' WHERE id = 2",
+      'kind = 3, content = \'["chat"]\' WHERE id = 2',
+      "kind = 4, content = '{' WHERE id = 2",
+    ])('of an inbox with %s cost no other entry of the batch', async (change) => {
+      const backend = open()
+      const inbox = await backend.openInbox<string>()
+      await backend.send(numbered(inbox.newChannel('ada'), 1, 2, 3))
+      damage(`UPDATE channelkit_message SET ${change}`)
+
+      const deliveries = await inbox.receive({ max: 10, waitMs: 0 })
+
+      expect(deliveries.map(({ content }) => content.number)).toEqual([1, 3])
+      expect(backend.counters.get('dropped.invalid')).toBe(1)
+    })
+
+    it('of a line let the line go on', async () => {
+      const backend = open()
+      const reply = 'reply.abc!def'
+      const lines = { channels: ['news'], leaseMs: 60_000 }
+      const content = (number: number) => ({ reply_channel: reply, number })
+      await backend.send([1, 2, 3].map((number) => ({ channel: 'news', content: content(number) })))
+      const [first] = await backend.receive(['news'], { max: 3, waitMs: 0, lines })
+      damage("UPDATE channelkit_message SET content = 'junk' WHERE id = 2")
+      expect(first?.content.number).toBe(1)
+
+      const turns = first?.turn ? [first.turn] : []
+      const { messages } = await backend.advanceLines(turns, {
+        channels: ['news'],
+        leaseMs: 60_000,
+      })
+
+      expect(messages).toEqual([])
+      const [third] = await backend.receive(['news'], { max: 3, waitMs: 1_000, lines })
+      expect(third?.content.number).toBe(3)
+    })
+
+    it('of announcements and groups are left out of the lists', async () => {
+      const backend = open()
+      const about = { kind: 'worker', host: 'a', pid: 1, startedAt: 1, channels: [] } as const
+      for (const id of ['a', 'b', 'c', 'd', 'e']) await backend.announce({ ...about, id }, 60_000)
+      await backend.groupAdd([
+        { group: 'chat', channel: 'x' },
+        { group: 'bad', channel: 'x' },
+      ])
+      damage(
+        "UPDATE channelkit_process SET info = 'junk' WHERE id = 'b'",
+        "UPDATE channelkit_process SET info = 'null' WHERE id = 'c'",
+        'UPDATE channelkit_process SET info = \'{"id":"d","kind":"worker"}\' WHERE id = \'d\'',
+        "UPDATE channelkit_membership SET group_name = '\"' WHERE group_name = 'bad'",
+      )
+
+      expect((await backend.processes()).map(({ id }) => id).sort()).toEqual(['a', 'e'])
+      expect(await backend.groups()).toEqual([{ group: 'chat', members: 1 }])
+    })
+  })
+
   describe('its transactions', () => {
     it('join the calls of one turn, in their order', async () => {
       const notes: string[] = []
