@@ -83,6 +83,7 @@ export function checkConfig(config: unknown): asserts config is Config {
       )
     }
   }
+  checkSections(config as Readonly<Record<string, unknown>>)
   const { channelBackends, mode } = config as Config
   checkBackends(channelBackends)
   if (channelBackends && !Object.hasOwn(channelBackends, 'default')) {
@@ -95,6 +96,55 @@ export function checkConfig(config: unknown): asserts config is Config {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
       `mode is ${shown(mode)}; give 'development' or 'production'`,
+    )
+  }
+}
+
+/** The sections that are tables, each with an example of what may stand in it. */
+const sections = {
+  channels: 'defineChannels({ … })',
+  staticFiles: "{ '/static/': './public' }",
+  websocket: "{ allowedOrigins: ['https://example.com'] }",
+  http: '{ maxBodyBytes: 1_000_000 }',
+  worker: '{ concurrency: 10 }',
+} satisfies Partial<Record<keyof Config, string>>
+
+const knownWorkerKeys: ReadonlySet<string> = new Set([
+  'concurrency',
+  'maxRequeues',
+  'graceMs',
+  'lineLeaseMs',
+] satisfies (keyof WorkerSettings)[])
+
+function checkSections(config: Readonly<Record<string, unknown>>): void {
+  for (const [name, example] of Object.entries(sections)) {
+    const section = config[name]
+    if (section === undefined || isTable(section)) continue
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `${name} is ${shown(section)}; give ${example}, or leave it out`,
+    )
+  }
+  const { worker = {}, staticFiles = {}, channels = {} } = config as Config
+  const unknown = Object.keys(worker).find((key) => !knownWorkerKeys.has(key))
+  if (unknown !== undefined) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `worker has an unknown setting ${shown(unknown)}, which is ${shown(worker[unknown as keyof WorkerSettings])}; it may have ${[...knownWorkerKeys].join(', ')}`,
+    )
+  }
+  for (const [prefix, folder] of Object.entries<unknown>(staticFiles)) {
+    if (typeof folder === 'string') continue
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `staticFiles[${shown(prefix)}] is ${shown(folder)}; give the path of a folder`,
+    )
+  }
+  for (const [channel, declaration] of Object.entries<unknown>(channels)) {
+    if (isTable(declaration)) continue
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `channels[${shown(channel)}] is ${shown(declaration)}; give content<…>() or { schema }`,
     )
   }
 }

@@ -3,12 +3,31 @@ import { systemClock } from '../internal/clock.ts'
 import { capacityLookup } from './capacity.ts'
 import type { BackendLimits, BackendOptions } from './channel-backend.ts'
 
+const knownOptions: ReadonlySet<string> = new Set([
+  'capacity',
+  'channelCapacity',
+  'inboxCapacity',
+  'lineCapacity',
+  'expiryMs',
+  'groupExpiryMs',
+  'maxContentBytes',
+  'clock',
+] satisfies (keyof BackendOptions)[])
+
 /**
- * Fills in the defaults of {@link BackendOptions}.
+ * Fills in the defaults of {@link BackendOptions}; a backend takes options of its own out first, so
+ * that one which is misspelt is found.
  *
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the option and its value.
  */
 export function resolveLimits(options: BackendOptions = {}): BackendLimits {
+  for (const [key, value] of Object.entries(options)) {
+    if (knownOptions.has(key)) continue
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `a channel backend has an unknown option ${shown(key)}, which is ${shown(value)}; besides options of its own it may have ${[...knownOptions].join(', ')}`,
+    )
+  }
   const count = (name: keyof BackendOptions, fallback: number): number =>
     wholeNumber(name, options[name] ?? fallback)
   const capacity = count('capacity', 1_000)

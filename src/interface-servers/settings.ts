@@ -88,7 +88,10 @@ export function resolveWebSocketSettings(
     allowedOrigins: list('websocket.allowedOrigins', settings.allowedOrigins ?? []).map(
       checkOrigin,
     ),
-    allowMissingOrigin: settings.allowMissingOrigin,
+    allowMissingOrigin: optionalBoolean(
+      'websocket.allowMissingOrigin',
+      settings.allowMissingOrigin,
+    ),
     acceptance: oneOf('websocket.acceptance', settings.acceptance, ['immediately', 'consumer']),
     handshakeMs: number('handshakeMs', 5_000),
     maxMessageBytes: number('maxMessageBytes', 1_048_576),
@@ -123,11 +126,11 @@ export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSe
 
 /** A misspelt setting must not leave the default in force unnoticed. */
 function checkKeys(section: string, settings: object, resolved: object): void {
-  for (const key of Object.keys(settings)) {
+  for (const [key, value] of Object.entries(settings)) {
     if (Object.hasOwn(resolved, key)) continue
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
-      `${section} has an unknown setting ${shown(key)}; it may have ${Object.keys(resolved).join(', ')}`,
+      `${section} has an unknown setting ${shown(key)}, which is ${shown(value)}; it may have ${Object.keys(resolved).join(', ')}`,
     )
   }
 }
@@ -138,6 +141,11 @@ function list(name: string, value: unknown): readonly string[] {
     'ERR_INVALID_CONFIG',
     `${name} is ${shown(value)}; give a list of strings`,
   )
+}
+
+function optionalBoolean(name: string, value: unknown): boolean | undefined {
+  if (value === undefined || typeof value === 'boolean') return value
+  throw new ChannelkitError('ERR_INVALID_CONFIG', `${name} is ${shown(value)}; give true or false`)
 }
 
 function numberReader<S extends object>(section: string, settings: S) {

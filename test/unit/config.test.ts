@@ -45,6 +45,18 @@ describe('defineConfig', () => {
       { channelBackends: { default: { rooting: {} } } },
       'channelBackends.default has an unknown key "rooting"; it may have backend, routing',
     ],
+    [
+      'a misspelt worker setting',
+      { worker: { concurency: 5 } },
+      'worker has an unknown setting "concurency", which is 5; it may have concurrency, maxRequeues, graceMs, lineLeaseMs',
+    ],
+    ['a number for workers', { worker: 5 }, 'worker is 5; give { concurrency: 10 }'],
+    ['channels in a string', { channels: 'x' }, 'channels is "x"; give defineChannels({ … })'],
+    ['a channel that is a string', { channels: { jobs: 'x' } }, 'channels["jobs"] is "x"; give'],
+    ['a string for sockets', { websocket: 'x' }, 'websocket is "x"; give { allowedOrigins: ['],
+    ['null for http', { http: null }, 'http is null; give { maxBodyBytes: 1_000_000 }'],
+    ['a lone folder', { staticFiles: 'public' }, `staticFiles is "public"; give { '/static/':`],
+    ['no folder', { staticFiles: { '/a/': 5 } }, 'staticFiles["/a/"] is 5; give the path of a'],
     ['an unknown mode', { mode: 'test' }, `mode is "test"; give 'development' or 'production'`],
   ])('refuses %s', (_what, config, message) => {
     expect(() => defineConfig(config as Config)).toThrow(

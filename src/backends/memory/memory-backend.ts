@@ -73,10 +73,10 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   #stopCleaning: (() => void) | undefined
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
-  constructor(options: MemoryBackendOptions = {}) {
-    this.limits = resolveLimits(options)
-    this.#capacityBytes = wholeNumber('capacityBytes', options.capacityBytes ?? 67_108_864)
-    this.#store = options.store ?? new MemoryStore()
+  constructor({ store, capacityBytes = 67_108_864, ...limits }: MemoryBackendOptions = {}) {
+    this.limits = resolveLimits(limits)
+    this.#capacityBytes = wholeNumber('capacityBytes', capacityBytes)
+    this.#store = store ?? new MemoryStore()
     const { clock } = this.limits
     this.#lines = new MemoryLines(this.#store, clock, this.counters, (message) => {
       this.#putBack(message)

@@ -48,4 +48,15 @@ describe('resolveLimits', () => {
       )
     }
   })
+
+  it('rejects an option that is misspelt, by name', () => {
+    const options: BackendOptions = { capacity: 1, ...{ expiry: 5 } }
+
+    expect(() => resolveLimits(options)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_CONFIG',
+        message: expect.stringMatching(/unknown option "expiry", which is 5; .*expiryMs/),
+      }),
+    )
+  })
 })

@@ -18,6 +18,8 @@ describe('resolveWebSocketSettings', () => {
     ['allowedOrigins', 'https://example.com'],
     ['allowedOrigins', [7]],
     ['allowedOrigin', ['https://example.com']],
+    ['allowMissingOrigin', 'false'],
+    ['allowMissingOrigin', null],
   ])('refuses %s %j, by name', (name, value) => {
     expect(() => resolveWebSocketSettings({ [name]: value })).toThrow(
       expect.objectContaining({
