@@ -101,11 +101,11 @@ class LocalGroup<Owner> {
  */
 export class ReplyInbox<Owner> implements Inbox<Owner> {
   readonly name: string
+  /** Whether memberships last as long as their channels here, whatever the clock does. */
+  readonly keepsMembers: boolean
   readonly #transport: InboxTransport
   readonly #limits: BackendLimits
   readonly #counters: Counters
-  /** Whether memberships last as long as their channels here, whatever the clock does. */
-  readonly #keepsMembers: boolean
   readonly #members = new Map<string, Member<Owner>>()
   readonly #groups = new Map<string, LocalGroup<Owner>>()
   #membershipCount = 0
@@ -127,7 +127,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
     this.#transport = transport
     this.#limits = limits
     this.#counters = counters
-    this.#keepsMembers = options.renewal === 'auto'
+    this.keepsMembers = options.renewal === 'auto'
   }
 
   get membershipCount(): number {
@@ -180,7 +180,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
         if ((group.expiries.get(member) ?? 0) <= now) {
           this.#expire(group, member)
         } else {
-          group.set(member, this.#keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
+          group.set(member, this.keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
           held.push({ group: group.name, channel: member.channel })
         }
       }
@@ -270,7 +270,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
       member.groups.add(group)
       this.#membershipCount++
     }
-    group.set(member, this.#keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
+    group.set(member, this.keepsMembers ? Number.POSITIVE_INFINITY : expiresAt)
   }
 
   #discard(name: string, channel: string): void {

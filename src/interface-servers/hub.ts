@@ -82,7 +82,7 @@ export class Hub {
 
   /** Renews the memberships of every open connection, and records again what the backend lost. */
   async renew(): Promise<void> {
-    if (this.inbox.membershipCount > 0) await this.inbox.renew()
+    await this.inbox.renew()
   }
 
   /** Renews when a third of the expiry is over by the clock, which may jump, or when told to. */

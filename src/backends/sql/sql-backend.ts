@@ -90,8 +90,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   #seenElsewhere: ReadonlyMap<string, number> = new Map()
   #lookForLapsedMs = Number.POSITIVE_INFINITY
   #stopLookingForLapsed: (() => void) | undefined
-  /** The names of this process's inboxes. */
-  readonly #inboxes = new Set<string>()
+  /** This process's inboxes, by name. */
+  readonly #inboxes = new Map<string, ReplyInbox<unknown>>()
   readonly #inboxLeaseMs: number
   #isClosed = false
   #closing: Promise<void> | undefined
@@ -206,7 +206,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
     this.#checkOpen()
     const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters, options)
-    this.#inboxes.add(inbox.name)
+    this.#inboxes.set(inbox.name, inbox as ReplyInbox<unknown>)
     try {
       await this.#queue.write(1, () => this.#renewLeases([inbox.name]))
     } catch (error) {
@@ -389,9 +389,13 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     expiresAt: number,
   ): Promise<void> {
     this.#checkOpen()
-    const isRenewed = await this.#queue.write(held.length, (transaction) =>
-      transaction.renewAll(inbox, held.length, expiresAt),
-    )
+    const lease = this.#inboxes.has(inbox) ? [inbox] : []
+    const renewLeases = () => this.#renewLeases(lease)
+    const isRenewed = await this.#queue.write(held.length, function* (transaction) {
+      // Others may have taken a process that stood still for dead.
+      yield* renewLeases()
+      return yield* transaction.renewAll(inbox, held.length, expiresAt)
+    })
     for (let done = 0; !isRenewed && done < held.length; done += recordBatch) {
       const some = held.slice(done, done + recordBatch)
       await this.#queue.write(some.length, (transaction) => transaction.record(some, expiresAt))
@@ -416,7 +420,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#stopLookingForLapsed?.()
     for (const receive of this.#queue.receives) receive.close(closedError())
     try {
-      await Promise.all([...this.#inboxes].map((inbox) => this.closeInbox(inbox)))
+      await Promise.all([...this.#inboxes.keys()].map((inbox) => this.closeInbox(inbox)))
     } catch {
       // The database is away: the leases of the inboxes run out.
     }
@@ -537,7 +541,20 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   /** Makes the tables, and opens again the inboxes that a database which was lost knew. */
   *#prepare(): SqlWork<void> {
     yield* makeSchema(this.#statements.dialect, this.#statements.tables)
-    yield* this.#renewLeases(this.#inboxes)
+    yield* this.#renewLeases(this.#inboxes.keys())
+    if (this.#inboxes.size > 0) setImmediate(() => void this.#recordAgain())
+  }
+
+  /** Renews the inboxes that keep their memberships, since the database may be another one. */
+  async #recordAgain(): Promise<void> {
+    try {
+      for (const inbox of this.#inboxes.values()) {
+        if (inbox.keepsMembers && inbox.membershipCount > 0) await inbox.renew()
+      }
+    } catch {
+      if (this.#isClosed) return
+      this.limits.clock.schedule(() => void this.#recordAgain(), retryLookMs)
+    }
   }
 
   *#renewLeases(inboxes: Iterable<string>): SqlWork<void> {
@@ -577,7 +594,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     const { inbox, membership, process } = this.#statements.tables
     yield* change(`DELETE FROM ${membership} WHERE expires_at <= ?`, [now])
     yield* change(`DELETE FROM ${process} WHERE expires_at <= ?`, [now])
-    yield* this.#renewLeases(this.#inboxes)
+    yield* this.#renewLeases(this.#inboxes.keys())
     const lapsed = yield* rows<{ readonly name: string }>(
       `SELECT name FROM ${inbox} WHERE expires_at <= ?`,
       [now],
@@ -604,7 +621,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   async #maintain(): Promise<void> {
     if (this.#inboxes.size > 0) {
-      await this.#queue.write(1, () => this.#renewLeases(this.#inboxes))
+      await this.#queue.write(1, () => this.#renewLeases(this.#inboxes.keys()))
     }
     if (!this.#isClosed) await this.cleanUp()
   }

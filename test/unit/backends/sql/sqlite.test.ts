@@ -421,6 +421,46 @@ describe('SqliteBackend', () => {
     })
   })
 
+  describe('an inbox that keeps its memberships', () => {
+    it.each(['finds the file deleted', 'finds another file in its place'])(
+      'hears its groups within 2 s when it %s',
+      async (how) => {
+        const server = open()
+        const inbox = await server.openInbox<string>({ renewal: 'auto' })
+        const channel = inbox.newChannel('ada')
+        await server.groupAdd([{ group: 'chat', channel }])
+        await inbox.receive({ max: 10, waitMs: 0 })
+        const receiving = inbox.receive({ max: 10, waitMs: 2_000 })
+        for (const suffix of ['', '-wal', '-shm', '-wake']) await rm(file + suffix, { force: true })
+        const other = open()
+        if (how.includes('another')) await other.send(numbered('news', 1))
+
+        const sending = setInterval(() => {
+          void other.groupSend([{ group: 'chat', content: { number: 1 } }])
+        }, 50)
+        const deliveries = await receiving.finally(() => clearInterval(sending))
+
+        expect(deliveries.length).toBeGreaterThan(0)
+      },
+    )
+
+    it('is found again by replies after others have taken its process for dead', async () => {
+      const clock = new FakeClock()
+      const server = open({ clock: new FakeClock(clock.now()) })
+      const other = open({ clock })
+      const inbox = await server.openInbox<string>({ renewal: 'auto' })
+      const channel = inbox.newChannel('ada')
+      await other.open()
+      await clock.advance(181_000)
+      await other.cleanUp()
+
+      await inbox.renew()
+      await other.send([{ channel, content: { number: 1 }, expiresAt: clock.now() + 60_000 }])
+
+      expect(await inbox.receive({ max: 10, waitMs: 0 })).toHaveLength(1)
+    })
+  })
+
   describe('the inbox of a crashed process', () => {
     it('goes with its lease, and replies to it count as gone from then on', async () => {
       const clock = new FakeClock()
