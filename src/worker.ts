@@ -17,8 +17,10 @@ import type { LoadedRouting } from './routing.ts'
 /** How a worker runs; every number has a default. */
 export interface WorkerSettings {
   /**
-   * Most consumers that run at once, 1–10,000. A worker holds no more messages than that: one that
-   * is killed loses at most what it was running. Default 100.
+   * Most consumers that run at once, 1–10,000. A worker takes no more messages than it can begin at
+   * once: one that is killed loses what it was running and what it had just taken, together at most
+   * so many, and what waited in it for another try after `Requeue`, at most ten times so many.
+   * Default 100.
    */
   readonly concurrency?: number
   /** Most times one message may be thrown back by `Requeue`, 0 or more. Default 10. */
@@ -55,6 +57,8 @@ const echo: Consumer = async (message) => {
 const leaseMs = 30_000
 const firstRequeueMs = 100
 const longestRequeueMs = 10_000
+// So many messages wait in memory for another try, for each consumer that may run.
+const parkedPerSlot = 10
 // A worker whose consumers feed it without end lets sockets and timers have a turn this often.
 const batchesPerTurn = 32
 
@@ -86,7 +90,7 @@ export class Worker {
   /** Channels that other workers linearize → when one was last seen to. */
   readonly #linearizedElsewhere = new Map<string, number>()
   readonly #stopping = new AbortController()
-  readonly #parked = new Set<{ cancel: () => void; resend: () => Promise<void> }>()
+  readonly #parked = new Set<Parked>()
   readonly #running = new Set<Run>()
   #onSlotFree: (() => void) | undefined
   #onIdle: (() => void) | undefined
@@ -188,7 +192,7 @@ export class Worker {
     await this.#starting?.catch(() => {})
     await this.#loop
     this.#stopAnnouncing?.()
-    await Promise.all([...this.#parked].map((parked) => parked.resend()))
+    await Promise.all([...this.#parked].map((parked) => this.#resend(parked)))
     if (this.#running.size > 0) {
       await new Promise<void>((resolve) => {
         const cancel = this.#clock.schedule(resolve, this.#graceMs)
@@ -396,32 +400,51 @@ export class Worker {
       this.#dropRequeued('expired', place, attempts)
       return
     }
-    const parked = {
-      cancel: () => {},
-      resend: async (): Promise<void> => {
-        parked.cancel()
-        if (!this.#parked.delete(parked)) return
-        try {
-          const { channel, content, expiresAt } = incoming
-          const failures = await this.#backend.send([{ channel, content, expiresAt, attempts }])
-          if (failures[0]) throw failures[0].error
-          this.counters.add('requeued')
-        } catch (error) {
-          this.counters.add('dropped.requeue-failed')
-          this.#logger.error(
-            { err: error, ...place },
-            `a requeued message of ${place.channel} is lost`,
-          )
-        }
-      },
-    }
+    const { id, channel, content, expiresAt } = incoming
+    const message = { id, channel, content, expiresAt, attempts }
+    const parked: Parked = { message, place, retryMs: firstRequeueMs, cancel: () => {} }
     this.#parked.add(parked)
     // Beyond this many waiting in memory, the channel itself holds them.
-    if (this.#stopping.signal.aborted || this.#parked.size > this.#concurrency * 10) {
-      void parked.resend()
+    if (this.#stopping.signal.aborted || this.#parked.size > this.#concurrency * parkedPerSlot) {
+      void this.#resend(parked)
     } else {
-      parked.cancel = this.#clock.schedule(() => void parked.resend(), waitMs)
+      parked.cancel = this.#clock.schedule(() => void this.#resend(parked), waitMs)
     }
+  }
+
+  #resend(parked: Parked): Promise<void> {
+    parked.cancel()
+    parked.sending ??= this.#tryResend(parked)
+    return parked.sending
+  }
+
+  async #tryResend(parked: Parked): Promise<void> {
+    const { message, place, retryMs } = parked
+    try {
+      await this.#sendAgain(message)
+      this.counters.add('requeued')
+    } catch (error) {
+      const isAway = isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE')
+      const isInTime = this.#clock.now() + retryMs < message.expiresAt
+      if (isAway && isInTime && !this.#stopping.signal.aborted) {
+        parked.sending = undefined
+        parked.retryMs = Math.min(longestRequeueMs, retryMs * 2)
+        parked.cancel = this.#clock.schedule(() => void this.#resend(parked), retryMs)
+        return
+      }
+      this.counters.add('dropped.requeue-failed')
+      this.#logger.error({ err: error, ...place }, `a requeued message of ${place.channel} is lost`)
+    }
+    this.#parked.delete(parked)
+  }
+
+  /** Sends a message behind all others of its channel, or where it was when that is full. */
+  async #sendAgain(message: IncomingMessage): Promise<void> {
+    const { channel, content, expiresAt, attempts } = message
+    const [failure] = await this.#backend.send([{ channel, content, expiresAt, attempts }])
+    if (!failure) return
+    if (failure.error.code !== 'ERR_CHANNEL_FULL') throw failure.error
+    await this.#backend.handBack([message])
   }
 
   #dropRequeued(reason: string, place: RunningConsumer, attempts: number): void {
@@ -459,6 +482,16 @@ interface Run {
   readonly incoming: IncomingMessage
   readonly route: WorkerRoute
   readonly turn: HeldTurn | undefined
+}
+
+/** A message that waits for its next try after `Requeue`. */
+interface Parked {
+  readonly message: IncomingMessage
+  readonly place: RunningConsumer
+  /** How long to wait after the next try that meets no backend. */
+  retryMs: number
+  cancel: () => void
+  sending?: Promise<void> | undefined
 }
 
 /** A consumer at work, and the channel of its message. */

@@ -256,11 +256,15 @@ describe('Worker', () => {
       expect(site.counters()).toMatchObject({ run: 1, 'dropped.expired': 1 })
     })
 
-    it('counts a message that its channel has no more room for', async () => {
+    it('puts the message back where it was when its channel is full', async () => {
       const held = deferred()
+      const seen: unknown[] = []
       await using site = await siteWith(
         (message) => {
-          if (message.content.n === 0) throw new Requeue({ delayMs: 100 })
+          seen.push([message.content.n, message.attempts])
+          if (message.content.n === 0 && message.attempts === 0) {
+            throw new Requeue({ delayMs: 100 })
+          }
           return held.promise
         },
         { concurrency: 1 },
@@ -274,9 +278,39 @@ describe('Worker', () => {
 
       await site.advance(100)
       held.resolve()
+      await site.advance(0)
 
-      await site.expectError('holds its capacity')
-      expect(site.counters()['dropped.requeue-failed']).toBe(1)
+      expect(seen).toEqual([
+        [0, 0],
+        [1, 0],
+        [0, 1],
+        [2, 0],
+      ])
+      expect(site.counters()).toMatchObject({ requeued: 1 })
+      expect(site.counters()).not.toHaveProperty('dropped.requeue-failed')
+    })
+
+    it.each([
+      ['sends the message when the backend is back in time', 20_000, { requeued: 1 }],
+      ['counts the message when the backend stays away', 70_000, { 'dropped.requeue-failed': 1 }],
+    ])('%s', async (_title, awayMs, counters) => {
+      const clock = new FakeClock()
+      const backend = new BreakableBackend({ clock })
+      const consumer: Consumer = ({ attempts }) => {
+        if (attempts === 0) throw new Requeue()
+      }
+      const worker = new Worker({ backend, routing: new Map([['jobs', consumer]]) })
+      await worker.start()
+      await backend.send([{ channel: 'jobs', content: {} }])
+      await clock.advance(0)
+      backend.breaks()
+      await clock.advance(awayMs)
+      backend.mends()
+
+      await clock.advance(60_000)
+
+      expect(worker.counters.snapshot()).toMatchObject(counters)
+      await worker.stop()
     })
 
     it.each([-1, Number.NaN])('refuses a delay of %s ms', (delayMs) => {
