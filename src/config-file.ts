@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { existsSync, statSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Config, checkConfig } from './config.ts'
 import { ChannelkitError, isChannelkitError } from './errors.ts'
@@ -22,12 +22,12 @@ export interface LoadedConfig {
 /**
  * Loads a config file, TypeScript straight from source.
  *
- * @param path - default: the nearest `channels.config.ts`, `.mts`, `.js` or `.mjs` in the working
+ * @param path - a file, or the folder it stands in; default: the nearest `channels.config.ts`, `.mts`, `.js` or `.mjs` in the working
  *   directory or above it.
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the file and what is wrong with it.
  */
 export async function loadConfigFile(path?: string): Promise<LoadedConfig> {
-  const file = path === undefined ? findConfigFile(process.cwd()) : resolve(path)
+  const file = path === undefined ? findConfigFile(process.cwd()) : givenConfigFile(resolve(path))
   if (!existsSync(file)) {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
@@ -55,6 +55,16 @@ export async function loadConfigFile(path?: string): Promise<LoadedConfig> {
   }
   checkConfig(config)
   return { config, root: dirname(file), path: file }
+}
+
+function givenConfigFile(path: string): string {
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path
+  const file = fileNames.map((name) => join(path, name)).find((candidate) => existsSync(candidate))
+  if (file !== undefined) return file
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `there is no ${fileNames[0]} in the folder ${path}; write one, or name its file by --config`,
+  )
 }
 
 function findConfigFile(from: string): string {

@@ -17,8 +17,15 @@ export async function openBackendUrl(url: string, root: string): Promise<Channel
       return new MemoryBackend()
     }
     case 'sqlite:': {
+      const file = url.slice(protocol.length)
+      if (file === '' || file.startsWith(':memory:')) {
+        throw new ChannelkitError(
+          'ERR_INVALID_CONFIG',
+          `channel backend URL ${shown(url)} names no file; use memory: for messages inside one process, or sqlite:FILE`,
+        )
+      }
       const { SqliteBackend } = await import('./sql/sqlite.ts')
-      return new SqliteBackend({ file: resolve(root, url.slice(protocol.length)) })
+      return new SqliteBackend({ file: resolve(root, file) })
     }
     default:
       throw new ChannelkitError(

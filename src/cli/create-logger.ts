@@ -1,5 +1,6 @@
 import { destination, type Logger as PinoLogger, pino, stdTimeFunctions } from 'pino'
 import { prettyFactory } from 'pino-pretty'
+import { parseWithoutControls } from './escape-controls.ts'
 import type { CommonOptions } from './options.ts'
 
 /**
@@ -30,7 +31,10 @@ export function createLogger(
     translateTime: 'SYS:HH:MM:ss.l',
     singleLine: true,
   })
-  return pino({ level: options.logLevel }, { write: (line) => stdout.write(pretty(line)) })
+  return pino(
+    { level: options.logLevel },
+    { write: (line) => stdout.write(pretty(parseWithoutControls(line))) },
+  )
 }
 
 export function logFormat(

@@ -81,7 +81,7 @@ export class WebSocketServer {
     // Without a listener an early reset would end the process.
     socket.on('error', ignoreError)
     try {
-      const status = this.#refusal()
+      const status = this.#refusal(request)
       if (status !== undefined) {
         refuse(socket, status)
         return
@@ -144,7 +144,12 @@ export class WebSocketServer {
     })
   }
 
-  #refusal(): number | undefined {
+  #refusal({ headers }: IncomingMessage): number | undefined {
+    // RFC 6455 section 4.4: the client may try again with the version it is told.
+    if ((headers['sec-websocket-version'] ?? '13') !== '13') {
+      this.#hub.counters.add('handshake.bad')
+      return 426
+    }
     if (this.#isClosing) return 503
     if (this.#connections.size >= this.#settings.maxSockets) {
       this.#hub.counters.add('handshake.refused-full')
@@ -408,12 +413,17 @@ function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
   return values
 }
 
+const refusalHeaders: Readonly<Record<number, string>> = {
+  426: 'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n',
+  503: 'Retry-After: 1\r\n',
+}
+
 /** Answers a handshake that is not to be completed, in plain HTTP, and ends the connection. */
 export function refuse(socket: Socket, status: number): void {
   if (socket.destroyed) return
   const text = STATUS_CODES[status] ?? 'Error'
   socket.end(
-    `HTTP/1.1 ${status} ${text}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n${status === 503 ? 'Retry-After: 1\r\n' : ''}\r\n${text}`,
+    `HTTP/1.1 ${status} ${text}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n${refusalHeaders[status] ?? ''}\r\n${text}`,
     () => socket.destroy(),
   )
 }

@@ -1,11 +1,13 @@
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { SqliteBackend } from 'channelkit/sqlite'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import packageJson from '../../package.json' with { type: 'json' }
-import { Cli, createSiteFolder, type SiteFolder } from '../support/cli.ts'
+import { Cli, createSiteFolder, type SiteFolder, withoutTestRunner } from '../support/cli.ts'
 
 const sqliteUrl = 'sqlite:site.sqlite'
 
@@ -522,6 +524,19 @@ describe('channelkit runworker', () => {
     await cli.waitFor(new RegExp(`at .*fail \\(.*/consumers\\.ts:${line}:\\d+\\)`))
   })
 
+  it('makes control characters visible in what it logs for a person', async () => {
+    const hostile = 'said \\u001b[2J\\u009b31m\\r over'
+    const { start } = await open({
+      'consumers.ts': consumers.replace('this consumer fails', hostile),
+    })
+    const cli = await start('runworker').started()
+
+    await send('fail')
+    await cli.waitFor(/said \\u001b\[2J\\u009b31m\\u000d over/)
+
+    expect(cli.stdout).not.toMatch(/(?!\n)\p{Cc}/u)
+  })
+
   it('logs errors that consumers let go, counts them, and goes on', async () => {
     const { start } = await open()
     const cli = await start('runworker').started()
@@ -638,3 +653,23 @@ async function expectEmpty(...channels: readonly string[]): Promise<void> {
     .toEqual([])
   await backend.close()
 }
+
+describe('setup in a script of plain Node', () => {
+  it('loads TypeScript that references name, from the working directory', async () => {
+    const { path } = await open({
+      'script.mjs': `import { setup } from 'channelkit'
+const site = await setup({
+  channelBackends: { default: { backend: 'memory:', routing: './routing.ts#channelRouting' } },
+})
+console.log([...(await site.routing()).keys()].join(' '))
+process.exit()`,
+    })
+
+    const { stdout } = await promisify(execFile)(process.execPath, ['script.mjs'], {
+      cwd: path,
+      env: withoutTestRunner(process.env),
+    })
+
+    expect(stdout).toBe('http.request websocket.receive fail hang let-go report\n')
+  })
+})

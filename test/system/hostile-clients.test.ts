@@ -187,7 +187,7 @@ describe('hostile clients', () => {
   it('answers handshakes that are none with an error and goes on', async () => {
     const handshakes = [
       ['POST / HTTP/1.1', 'Sec-WebSocket-Version: 13', 400],
-      ['GET / HTTP/1.1', 'Sec-WebSocket-Version: 7', 400],
+      ['GET / HTTP/1.1', 'Sec-WebSocket-Version: 7', 426],
       ['GET /%E0%A4%A HTTP/1.1', 'Sec-WebSocket-Version: 13', 400],
       ['GET / HTTP/1.1', 'Sec-WebSocket-Version: 13\r\nHost: two', 400],
       ['GET / HTTP/1.1', 'Sec-WebSocket-Version: 13\r\nOrigin: https://evil.example', 403],
@@ -199,7 +199,10 @@ describe('hostile clients', () => {
         `${line}\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n${header}\r\n\r\n`,
       )
       const [head] = (await once(socket, 'data')) as [Buffer]
-      statuses.push(Number(String(head).slice(9, 12)))
+      const status = Number(String(head).slice(9, 12))
+      statuses.push(status)
+      const names = /^Upgrade: websocket\r\nSec-WebSocket-Version: 13\r$/m
+      expect(names.test(String(head))).toBe(status === 426)
       socket.destroy()
     }
 

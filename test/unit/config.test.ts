@@ -76,7 +76,17 @@ describe('loadConfigFile', () => {
     expect(config.app).toBe('./consumers.ts#app')
   })
 
+  it('finds the file in a folder it is given', async () => {
+    const { path } = await loadConfigFile(`${sites}/greeting`)
+
+    expect(path).toBe(resolve(sites, 'greeting/channels.config.ts'))
+  })
+
   it.each([
+    [
+      '.',
+      /^there is no channels\.config\.ts in the folder .*sites; write one, or name its file by/,
+    ],
     ['nowhere.ts', /^there is no config file .*nowhere\.ts; check the path given by --config$/],
     ['broken.ts', /cannot be loaded; RangeError: this file cannot be loaded$/],
     ['empty.ts', /exports nothing; export default defineConfig/],

@@ -16,6 +16,8 @@ describe('Site', () => {
       ],
       [() => ({}), 'channelBackends.default.backend is [object Object]; give a backend'],
       ['', 'channel backend URL "" is of no known kind; use memory: or sqlite:FILE'],
+      ['sqlite::memory:', 'channel backend URL "sqlite::memory:" names no file; use memory:'],
+      ['sqlite:', 'channel backend URL "sqlite:" names no file; use memory:'],
       ['redis://user:secret@host/', 'channel backend URL "redis://user:…@host/" is of no known'],
     ])('refuses the backend %o', async (backend, message) => {
       const loading = Site.load({ channelBackends: { default: { backend: backend as never } } })
