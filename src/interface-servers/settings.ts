@@ -18,7 +18,11 @@ export interface WebSocketSettings {
   readonly acceptance?: 'immediately' | 'consumer'
   /** How long a handshake may wait for its consumer, in milliseconds. Default 5,000. */
   readonly handshakeMs?: number
-  /** Largest message from a client, in bytes; a larger one closes with 1009. Default 1,048,576. */
+  /**
+   * Largest message from a client, in bytes; a larger one closes with 1009. Default 131,072: of that
+   * size every message fits into a backend's default `maxContentBytes`, where a character may take
+   * six bytes.
+   */
   readonly maxMessageBytes?: number
   /**
    * Most bytes that may wait for a client for longer than a second, or an eighth of what may wait at
@@ -94,7 +98,7 @@ export function resolveWebSocketSettings(
     ),
     acceptance: oneOf('websocket.acceptance', settings.acceptance, ['immediately', 'consumer']),
     handshakeMs: number('handshakeMs', 5_000),
-    maxMessageBytes: number('maxMessageBytes', 1_048_576),
+    maxMessageBytes: number('maxMessageBytes', 131_072),
     maxBufferedBytes: number('maxBufferedBytes', 1_048_576),
     maxSockets: number('maxSockets', 10_000),
     pingMs: number('pingMs', 20_000),

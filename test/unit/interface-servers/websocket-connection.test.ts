@@ -1,6 +1,7 @@
 import { Channel, defineRouting, Group, type Message, type WebSocketReply } from 'channelkit'
 import { TestSite, type TestSiteConfig, type TestSiteOptions } from 'channelkit/testing'
 import { describe, expect, it } from 'vitest'
+import { resolveWebSocketSettings } from '../../../src/interface-servers/settings.ts'
 import { deferred } from '../../support/deferred.ts'
 
 /** A site that answers each message from a client with the replies that `replies` gives. */
@@ -26,6 +27,8 @@ async function only<Name extends string>(site: TestSite, channel: Name): Promise
   expect(messages).toHaveLength(1)
   return messages[0] as Message<Name>
 }
+
+const { maxMessageBytes } = resolveWebSocketSettings()
 
 describe('WebSocketConnection', () => {
   it('tells of connect, each message and disconnect, on one reply channel', async () => {
@@ -99,12 +102,28 @@ describe('WebSocketConnection', () => {
       'websocket.receive': ({ content, replyChannel }) =>
         replyChannel.send({ content: content.content }),
     })
-    await using site = await TestSite.open({ routing }, { backend })
+    const websocket = { maxMessageBytes: 1_048_576 }
+    await using site = await TestSite.open({ routing, websocket }, { backend })
     const socket = await site.connect('/')
 
     socket.send('x'.repeat(size))
 
     expect(await socket.next()).toHaveLength(size)
+  })
+
+  it.each([
+    ['plain text', 'x'.repeat(maxMessageBytes)],
+    ['quotes', '"'.repeat(maxMessageBytes)],
+    ['control characters', '\u0001'.repeat(maxMessageBytes)],
+    ['line separators', '\u2028'.repeat(Math.floor(maxMessageBytes / 3))],
+    ['bytes', new Uint8Array(maxMessageBytes)],
+  ])('takes the largest message of %s on default settings', async (_, content) => {
+    await using site = await silent()
+    const socket = await site.connect(`/${'%01'.repeat(4_000)}`)
+
+    socket.send(content)
+
+    expect((await only(site, 'websocket.receive')).content.content).toEqual(content)
   })
 
   it('closes with 1009 on a message that is too large, which no consumer sees', async () => {
