@@ -30,16 +30,20 @@ export type SqlWork<T> = Generator<SqlQuery, T, SqlResult>
 
 /** The few things the backend asks of a database connection. */
 export interface SqlClient {
+  /** How long a call waits for a database that is busy, in milliseconds. */
+  readonly busyMs: number
   /** Runs reads outside of a transaction. */
   read<T>(work: () => SqlWork<T>): Promise<T>
   /**
    * Runs `work` in one transaction that no other writer interleaves with, from the start again
    * when the database was busy.
    *
+   * @param since - when it was called for, by `performance.now()`: from then on `busyMs` count.
+   *   Default from when it first met a busy database.
    * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` with the driver's error as `cause`, in
    *   bounded time; nothing is written then.
    */
-  write<T>(work: () => SqlWork<T>): Promise<T>
+  write<T>(work: () => SqlWork<T>, since?: number): Promise<T>
   /** Calls the watches of every process, after a commit that stored something on `channels`. */
   wake(channels: ReadonlySet<string>): void
   /** Makes a watch, which is paused; `close` ends it. */

@@ -36,6 +36,7 @@ export interface SqliteClientOptions {
  * waits for a lock (`busy_timeout` 0): this class does, between turns of the event loop.
  */
 export class SqliteClient implements SqlClient {
+  readonly busyMs: number
   readonly #options: SqliteClientOptions
   #open: SqliteDriver | undefined
   #connection: SqliteConnection | undefined
@@ -50,14 +51,15 @@ export class SqliteClient implements SqlClient {
 
   constructor(options: SqliteClientOptions) {
     this.#options = options
+    this.busyMs = options.busyMs
   }
 
   read<T>(work: () => SqlWork<T>): Promise<T> {
     return this.#run((connection) => drive(connection, work()))
   }
 
-  write<T>(work: () => SqlWork<T>): Promise<T> {
-    return this.#run((connection) => inTransaction(connection, work))
+  write<T>(work: () => SqlWork<T>, since?: number): Promise<T> {
+    return this.#run((connection) => inTransaction(connection, work), since)
   }
 
   wake(): void {
@@ -78,8 +80,8 @@ export class SqliteClient implements SqlClient {
     this.#disconnect()
   }
 
-  /** Tries until the database is not busy, for at most `busyMs`. */
-  async #run<T>(attempt: (connection: SqliteConnection) => T): Promise<T> {
+  /** Tries until the database is not busy, once and then until `busyMs` after `since`. */
+  async #run<T>(attempt: (connection: SqliteConnection) => T, since?: number): Promise<T> {
     const { file, busyMs } = this.#options
     let startedAt = 0
     let delayMs = firstDelayMs
@@ -91,7 +93,7 @@ export class SqliteClient implements SqlClient {
         if (costsConnection(error)) this.#disconnect()
         const now = performance.now()
         startedAt ||= now
-        const leftMs = startedAt + busyMs - now
+        const leftMs = (since ?? startedAt) + busyMs - now
         if (!isBusy(error) || leftMs <= 0) throw sqliteFault(error, file, busyMs)
         if (now - startedAt < spinMs) {
           await turn()

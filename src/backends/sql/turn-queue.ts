@@ -1,3 +1,4 @@
+import { isChannelkitError } from '../../errors.ts'
 import type { PendingReceive } from './pending-receive.ts'
 import type { SqlClient, SqlWatch, SqlWork } from './sql-client.ts'
 import type { Statements } from './statements.ts'
@@ -10,6 +11,8 @@ const mostUnitsPerTransaction = 2_000
 interface Write {
   /** Messages or memberships in it. */
   readonly units: number
+  /** By `performance.now()`. */
+  readonly calledAt: number
   readonly run: (transaction: Transaction) => SqlWork<unknown>
   result: unknown
   readonly resolve: (result: never) => void
@@ -45,7 +48,8 @@ export class TurnQueue {
   /** Runs `run` within this turn's transaction; settles when that is committed. */
   write<T>(units: number, run: (transaction: Transaction) => SqlWork<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#writes.push({ units, run, result: undefined, resolve, reject })
+      const calledAt = performance.now()
+      this.#writes.push({ units, calledAt, run, result: undefined, resolve, reject })
       this.#schedule()
     })
   }
@@ -121,16 +125,36 @@ export class TurnQueue {
           return
         }
       }
-      const transaction = await client.write(() => this.#work(writes, due, occupied, claiming))
+      const transaction = await client.write(
+        () => this.#work(writes, due, occupied, claiming),
+        writes[0]?.calledAt,
+      )
       if (transaction.writtenChannels.size > 0) client.wake(transaction.writtenChannels)
       this.#options.onCommit(transaction)
       for (const write of writes) write.resolve(write.result as never)
       for (const receive of due) if (!claiming.has(receive)) receive.settle()
       for (const receive of claiming) receive.settle()
     } catch (error) {
-      for (const write of writes) write.reject(error)
+      this.#reject(writes, error)
       for (const receive of new Set([...due, ...claiming])) receive.fail(error)
     }
+  }
+
+  /**
+   * Rejects what was to be written. When the database stayed busy, that is all that has waited its
+   * time, also of what is queued; those that were called later still have theirs.
+   */
+  #reject(writes: readonly Write[], error: unknown): void {
+    const lapsedBefore = performance.now() - this.#options.client.busyMs
+    const isLapsed = ({ calledAt }: Write): boolean => calledAt <= lapsedBefore
+    const stayedBusy = isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE') && writes.some(isLapsed)
+    if (!stayedBusy) {
+      for (const write of writes) write.reject(error)
+      return
+    }
+    const all = [...writes, ...this.#writes]
+    this.#writes = all.filter((write) => !isLapsed(write))
+    for (const write of all) if (isLapsed(write)) write.reject(error)
   }
 
   *#work(
