@@ -31,9 +31,16 @@ export interface InboxTransport {
   receiveEntries(inbox: string, options: ReceiveOptions): Promise<readonly InboxEntry[]>
   /**
    * Sets the expiry of every membership recorded for this inbox, and records those of `held`
-   * that are missing.
+   * that are missing, but for those of which the inbox has yet to read that they were discarded.
+   *
+   * @param isHeld - whether the inbox has not let go of one meanwhile; to be asked when it is recorded.
    */
-  renewMemberships(inbox: string, held: readonly Membership[], expiresAt: number): Promise<void>
+  renewMemberships(
+    inbox: string,
+    held: readonly Membership[],
+    expiresAt: number,
+    isHeld?: (membership: Membership) => boolean,
+  ): Promise<void>
   /** Ends memberships in the backend without telling the inbox, which knows already. */
   dropMemberships(memberships: readonly Membership[]): Promise<void>
   /** Forgets the inbox: its entries and its memberships. */
@@ -185,7 +192,10 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
         }
       }
     }
-    await this.#transport.renewMemberships(this.name, held, expiresAt)
+    await this.#transport.renewMemberships(this.name, held, expiresAt, ({ group, channel }) => {
+      const known = this.#groups.get(group)
+      return known !== undefined && (this.#members.get(channel)?.groups?.has(known) ?? false)
+    })
   }
 
   async close(): Promise<void> {

@@ -287,12 +287,26 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   }
 
   async renewMemberships(
-    _inbox: string,
+    inbox: string,
     held: readonly Membership[],
     expiresAt: number,
   ): Promise<void> {
     this.#checkOpen()
-    for (const { group, channel } of held) this.#record(group, channel, expiresAt)
+    const ended = this.#unreadDiscards(inbox)
+    for (const { group, channel } of held) {
+      if (!ended?.has(`${channel} ${group}`)) this.#record(group, channel, expiresAt)
+    }
+  }
+
+  /** Memberships of which an inbox has yet to read that they were discarded. */
+  #unreadDiscards(inbox: string): ReadonlySet<string> | undefined {
+    const queue = this.#store.inboxes.get(inbox)
+    if (!queue || queue.size === queue.places) return undefined
+    const ended = new Set<string>()
+    for (const { entry } of queue) {
+      if (entry.kind === 'discard') ended.add(`${entry.channel} ${entry.group}`)
+    }
+    return ended
   }
 
   async dropMemberships(memberships: readonly Membership[]): Promise<void> {

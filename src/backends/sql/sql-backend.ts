@@ -387,6 +387,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     inbox: string,
     held: readonly Membership[],
     expiresAt: number,
+    isHeld: (membership: Membership) => boolean = () => true,
   ): Promise<void> {
     this.#checkOpen()
     const lease = this.#inboxes.has(inbox) ? [inbox] : []
@@ -398,7 +399,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     })
     for (let done = 0; !isRenewed && done < held.length; done += recordBatch) {
       const some = held.slice(done, done + recordBatch)
-      await this.#queue.write(some.length, (transaction) => transaction.record(some, expiresAt))
+      await this.#queue.write(some.length, (transaction) =>
+        transaction.record(inbox, some.filter(isHeld), expiresAt),
+      )
     }
   }
 

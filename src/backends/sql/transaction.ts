@@ -211,9 +211,17 @@ export class Transaction implements LineWork {
     return true
   }
 
-  /** Records memberships of an inbox that it knows of already. */
-  *record(memberships: readonly Membership[], expiresAt: number): SqlWork<void> {
+  /** Records memberships that an inbox knows of, unless it has yet to read that one was discarded. */
+  *record(inbox: string, memberships: readonly Membership[], expiresAt: number): SqlWork<void> {
+    yield* this.finish()
+    const discards = yield* rows<{ readonly target: string; readonly content: string }>(
+      `SELECT target, content FROM ${this.#statements.tables.message}
+       WHERE channel = ? AND expires_at = ${neverMs} AND kind = ${rowKind.discard}`,
+      [inbox],
+    )
+    const ended = new Set(discards.map(({ target, content }) => `${inbox}${target} ${content}`))
     for (const { group, channel } of memberships) {
+      if (ended.has(`${channel} ${JSON.stringify([group])}`)) continue
       this.#record(groupKey(group), inboxOf(channel), channel, expiresAt)
     }
     yield* this.#flushMemberships()

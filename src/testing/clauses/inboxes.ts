@@ -223,6 +223,7 @@ export const inboxClauses: readonly Clause[] = [
 
       await sender.groupDiscard([{ group: 'chat', channel: ada }])
       await inbox.renew()
+      assert.deepEqual(await sender.groupChannels('chat'), [bob])
       await sendToGroup(sender, 'chat', 1)
       assert.deepEqual(await heard(inbox), ['bob:1'])
       for (const _renewal of range(1, 3)) {

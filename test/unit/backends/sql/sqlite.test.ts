@@ -341,6 +341,29 @@ describe('SqliteBackend', () => {
       database.close()
     })
 
+    it('rejects all calls that wait for the lock when their time is over, however many', async () => {
+      const backend = open({ capacity: 100_000 })
+      await backend.open()
+      const database = openDatabase(file)
+      database.exec('BEGIN IMMEDIATE')
+      const startedAt = performance.now()
+      const settledAfter = (call: Promise<unknown>) =>
+        call.then(
+          () => Number.POSITIVE_INFINITY,
+          () => performance.now() - startedAt,
+        )
+      const full = numbered('news', ...Array(2_000).keys())
+      const calls = Array.from({ length: 8 }, () => settledAfter(backend.send(full)))
+
+      await Promise.race(calls)
+      const later = settledAfter(backend.send(numbered('news', 1)))
+
+      expect(Math.max(...(await Promise.all(calls)))).toBeLessThan(450)
+      expect(await later).toBeGreaterThan(390)
+      database.exec('ROLLBACK')
+      database.close()
+    })
+
     it('settles with ERR_BACKEND_CLOSED a receive that waits for the lock', async () => {
       const backend = open({ busyMs: 60_000 })
       await backend.send(numbered('news', 1))
@@ -422,6 +445,29 @@ describe('SqliteBackend', () => {
   })
 
   describe('an inbox that keeps its memberships', () => {
+    it('records again what is lost, and nothing of which it has yet to read that it ended', async () => {
+      const server = open()
+      const inbox = await server.openInbox<string>({ renewal: 'auto' })
+      const [ada, bob, cy] = ['ada', 'bob', 'cy'].map((name) => inbox.newChannel(name))
+      const inChat = (...channels: readonly (string | undefined)[]) =>
+        channels.map((channel = '') => ({ group: 'chat', channel }))
+      await server.groupAdd(inChat(ada, bob, cy))
+      await inbox.receive({ max: 10, waitMs: 0 })
+      await server.groupDiscard(inChat(ada, cy))
+      await server.groupAdd(inChat(cy))
+      const database = openDatabase(file)
+      database.exec(`DELETE FROM channelkit_membership WHERE channel = '${bob}'`)
+      database.close()
+
+      const [, reading] = await Promise.all([
+        inbox.renew(),
+        inbox.receive({ max: 1, waitMs: 1_000 }),
+      ])
+
+      expect(reading).toEqual([])
+      expect([...(await server.groupChannels('chat'))].sort()).toEqual([bob, cy].sort())
+    })
+
     it.each(['finds the file deleted', 'finds another file in its place'])(
       'hears its groups within 2 s when it %s',
       async (how) => {
