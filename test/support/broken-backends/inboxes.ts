@@ -73,14 +73,10 @@ class RenewsOnlyRecorded extends Backend {
   }
 }
 
-class RenewsAllRecorded extends Backend {
+class RecordsAllHeld extends Backend {
   override async renewMemberships(inbox: string, held: readonly Membership[], expiresAt: number) {
     await super.renewMemberships(inbox, held, expiresAt)
-    for (const members of this.store.groups.values()) {
-      for (const channel of members.keys()) {
-        if (channel.startsWith(inbox)) members.set(channel, expiresAt)
-      }
-    }
+    for (const { group, channel } of held) this.store.groups.get(group)?.set(channel, expiresAt)
   }
 }
 
@@ -165,7 +161,7 @@ export const inboxFaults: readonly Fault[] = [
   ['leaves the memberships of ended channels', 'R4 R5', storesOf(LeaksEndedMemberships)],
   ['renews nothing', 'R6 R7 R8 R14', storesOf(RenewsNothing)],
   ['renews only what the backend still has', 'R7 R14', storesOf(RenewsOnlyRecorded)],
-  ['renews whatever is recorded for an inbox', 'R8', storesOf(RenewsAllRecorded)],
+  ['records again what was discarded and not yet read', 'R8', storesOf(RecordsAllHeld)],
   ['leaves a wait pending when an inbox closes', 'R9', storesOf(InboxCloseLeavesWait)],
   ['hides that an inbox is full', 'R10', storesOf(InboxNeverFull)],
   ['lets changes of membership expire', 'C18 R11', storesOf(MembershipChangesExpire)],
