@@ -39,17 +39,29 @@ class NamedChannel implements Channel {
   }
 
   send(content: Content, options?: SendOptions): Promise<void> {
-    if (isHolding(options)) return holdSend(content, (held) => this.#send(held))
+    if (isHolding(options)) {
+      return holdSend(
+        content,
+        (checked) => this.#store(checked),
+        (held) => this.#checked(held),
+      )
+    }
     return this.#send(content)
   }
 
   async #send(content: Content): Promise<void> {
-    const backend = chosenBackend(this.#choice)
+    const hasSchema = currentSite.optional()?.declaration(this.name)?.schema !== undefined
+    return this.#store(hasSchema ? await this.#checked(content) : content)
+  }
+
+  async #checked(content: Content): Promise<Content> {
     const declaration = currentSite.optional()?.declaration(this.name)
-    const checked = declaration?.schema
-      ? await validateContent(this.name, declaration, content)
-      : content
-    const failures = await backend.send([{ channel: this.name, content: checked }])
+    return declaration?.schema ? validateContent(this.name, declaration, content) : content
+  }
+
+  async #store(content: Content): Promise<void> {
+    const backend = chosenBackend(this.#choice)
+    const failures = await backend.send([{ channel: this.name, content }])
     if (failures.length > 0) throw failures[0]?.error
   }
 

@@ -2,7 +2,11 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Consumer, wrapConsumer } from './consumer.ts'
 import { type Content, copyContent, measureContent } from './content.ts'
 
-type HeldSend = () => Promise<void>
+/** One send, in two steps. */
+interface HeldSend {
+  readonly check: () => Promise<Content>
+  readonly send: (content: Content) => Promise<void>
+}
 
 /** What one run of a consumer has sent; none once it has ended, when nothing would let them go. */
 interface HeldRun {
@@ -28,7 +32,15 @@ export function holdSends<M>(consumer: Consumer<M>): Consumer<M> {
     } finally {
       run.sends = undefined
     }
-    const results = await Promise.allSettled(sends.map((send) => send()))
+    // All checks first, so that a slow one does not let later sends overtake.
+    const checks = await Promise.allSettled(sends.map(({ check }) => check()))
+    const results = await Promise.allSettled(
+      checks.map((checked, index) =>
+        checked.status === 'fulfilled'
+          ? sends[index]?.send(checked.value)
+          : Promise.reject(checked.reason),
+      ),
+    )
     for (const result of results) if (result.status === 'rejected') throw result.reason
   }
   return wrapConsumer(holding, consumer)
@@ -39,12 +51,16 @@ export function isHolding(options: { readonly immediately?: boolean } | undefine
   return held.getStore()?.sends !== undefined && !options?.immediately
 }
 
-/** Keeps a copy of `content` for `send`, until the consumer that {@link holdSends} wraps has ended. */
+/**
+ * Keeps a copy of `content` until the consumer that {@link holdSends} wraps has ended; then `check`
+ * makes of it what `send` is given.
+ */
 export async function holdSend(
   content: Content,
   send: (content: Content) => Promise<void>,
+  check: (content: Content) => Promise<Content> = async (unchecked) => unchecked,
 ): Promise<void> {
   measureContent(content)
   const copy = copyContent(content)
-  held.getStore()?.sends?.push(() => send(copy))
+  held.getStore()?.sends?.push({ check: () => check(copy), send })
 }

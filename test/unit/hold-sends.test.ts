@@ -32,6 +32,26 @@ describe('holdSends', () => {
     expect(await contentsOn(site, 'results')).toEqual([{ n: 0 }, { n: 1 }, { n: 2 }, { n: 3 }])
   })
 
+  it('keeps the order of its calls though a schema takes longer for the first', async () => {
+    const slow = deferred()
+    const schema = z.object({ n: z.number() }).refine(async ({ n }) => {
+      if (n === 1) await slow.promise
+      return true
+    })
+    const consumer = holdSends(async () => {
+      for (const n of [1, 2, 3]) await Channel('slow').send({ n })
+    })
+    await using site = await TestSite.open({
+      routing: defineRouting({ jobs: consumer }),
+      channels: defineChannels({ slow: { schema } }),
+    })
+    await Channel('jobs').send({})
+    await site.advance(0)
+    slow.resolve()
+
+    expect(await contentsOn(site, 'slow')).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }])
+  })
+
   it('sends nothing when the consumer fails', async () => {
     await using site = await siteWith(async () => {
       await Channel('results').send({ n: 1 })
