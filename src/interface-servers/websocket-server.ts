@@ -349,8 +349,9 @@ function onMessage(this: WebSocket, data: Buffer, isBinary: boolean): void {
 }
 
 /** The same bytes without Node's own methods, as consumers get them from every backend. */
-function plainBytes({ buffer, byteOffset, byteLength }: Buffer): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength)
+function plainBytes(bytes: Buffer): Uint8Array {
+  const isAlone = bytes.byteLength === bytes.buffer.byteLength
+  return isAlone ? new Uint8Array(bytes.buffer) : new Uint8Array(bytes)
 }
 
 /** The library answers a bad frame with the right close code itself; it does not tell which. */

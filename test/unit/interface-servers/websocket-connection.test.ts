@@ -65,6 +65,18 @@ describe('WebSocketConnection', () => {
     expect(Object.getPrototypeOf(content.content)).toBe(Uint8Array.prototype)
   })
 
+  it('gives consumers bytes that share no memory with what else the client sent', async () => {
+    await using site = await silent()
+    const socket = await site.connect('/')
+    socket.send('text before')
+    socket.send(new Uint8Array([1, 2]))
+
+    const [, second] = await site.receive('websocket.receive')
+
+    const bytes = second?.content.content as Uint8Array
+    expect([bytes.byteOffset, bytes.buffer.byteLength]).toEqual([0, 2])
+  })
+
   it('gives each client a channel of its own', async () => {
     await using site = await answering((content) => [{ content: `you said ${content}` }])
     const [ann, ben] = [await site.connect('/'), await site.connect('/')]
