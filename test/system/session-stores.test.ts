@@ -57,6 +57,8 @@ const stores: Readonly<Record<string, () => Promise<OpenedStore>>> = {
   async 'connect-pg-simple'() {
     const postgres = await startPostgres()
     const pool = new pg.Pool({ host: postgres.folder, user: 'postgres', database: 'postgres' })
+    // Its last connections may be ended by the server before the pool has ended them.
+    pool.on('error', () => {})
     const PostgresStore = connectPostgres(session)
     const store = new PostgresStore({
       pool,
