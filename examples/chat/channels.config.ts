@@ -1,4 +1,6 @@
 import { defineConfig } from 'channelkit'
+import { accountById } from './accounts.ts'
+import { secret, store } from './sessions.ts'
 
 export default defineConfig({
   channelBackends: {
@@ -13,5 +15,11 @@ export default defineConfig({
   websocket: {
     // Pages that `channelkit runserver` serves may open sockets at `channelkit runwsserver` too.
     allowedOrigins: ['http://localhost:8000', 'http://127.0.0.1:8000'],
+  },
+  session: { store, secret },
+  auth: {
+    user: (session) => accountById(session.userId),
+    // Whoever changes the password is to log in again, on all sockets.
+    hash: (user) => user.passwordHash,
   },
 })

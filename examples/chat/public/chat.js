@@ -1,6 +1,6 @@
 /**
- * The page of one room. The server sends `history`, `message` and `people`; the page sends
- * `{ key, nickname, text }`. What people wrote reaches the page through `textContent` alone.
+ * The page of one room. The server sends `history`, `message`, `people` and `refused`; the page
+ * sends `{ key, nickname, text }`, and the server goes by the user's name where there is one. What people wrote reaches the page through `textContent` alone.
  */
 import { Connection } from './connection.js'
 
@@ -9,7 +9,10 @@ const log = element('log')
 const messages = element('messages')
 const outbox = element('outbox')
 const newest = element('newest')
+const notice = element('notice')
+/** Where a guest chooses a name; null for a user, who has one. */
 const nickname = element('nickname')
+const user = element('user')?.textContent
 const text = element('text')
 
 const mostShown = 500
@@ -17,6 +20,12 @@ const stateLabels = {
   connecting: 'Connecting…',
   connected: 'Connected',
   waiting: 'Connection lost, trying again…',
+  refused: 'Disconnected',
+}
+const refusals = {
+  4001: 'You have logged out, here or in another window. ',
+  4401: 'This room is for users. ',
+  4404: 'There is no such room. ',
 }
 
 /** The newest message shown. After a reconnect the server sends what came later. */
@@ -24,9 +33,11 @@ let lastId = 0
 /** What was written here and has not come back yet, by key. */
 const drafts = new Map()
 
-nickname.value =
-  localStorage.getItem('nickname') || `Guest ${Math.floor(Math.random() * 900) + 100}`
-localStorage.setItem('nickname', nickname.value)
+if (nickname) {
+  nickname.value =
+    localStorage.getItem('nickname') || `Guest ${Math.floor(Math.random() * 900) + 100}`
+  localStorage.setItem('nickname', nickname.value)
+}
 
 const connection = new Connection({
   url: socketUrl,
@@ -38,25 +49,66 @@ const connection = new Connection({
     if (frame.type === 'history') change(() => frame.messages.forEach(show))
     if (frame.type === 'message') change(() => show(frame.message))
     if (frame.type === 'people') showPeople(frame.count)
+    if (frame.type === 'refused') change(() => takeBack(frame))
     // Screen readers read out what is added from here on, not the history.
     if (frame.type === 'history') messages.setAttribute('aria-busy', 'false')
   },
-  onState(state) {
+  onState(state, code) {
     element('state').dataset.state = state
     element('state').textContent = stateLabels[state]
     if (state !== 'connected') element('people').textContent = ''
+    if (state === 'refused') showRefusal(code)
   },
 })
 
-function socketUrl() {
+async function socketUrl() {
   const url = new URL(location.href)
   const meta = document.querySelector('meta[name="websocket-port"]')
   const port = url.searchParams.get('ws') ?? meta.content
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
-  if (port) url.port = port
   url.hash = ''
   url.search = lastId > 0 ? `?after=${lastId}` : ''
+  // At the page's own origin the cookie says who we are: it is the safest, since no script can read
+  // it. At another port browsers send it as well, but at another host, where sockets of a larger
+  // site are, they do not. So there we show a ticket: it is good once, for half a minute and from
+  // this origin, and does no harm in a log, as the session's key would.
+  if (port && port !== location.port) {
+    url.port = port
+    const ticket = user && (await fetchTicket())
+    if (ticket) url.searchParams.set('ticket', ticket)
+  }
   return url
+}
+
+async function fetchTicket() {
+  const response = await fetch('/ticket', { method: 'POST' })
+  if (!response.ok) throw new Error(`no ticket: ${response.status}`)
+  return (await response.json()).ticket
+}
+
+/** Gives back what the server did not take, to be written anew. */
+function takeBack({ key, reason }) {
+  const draft = drafts.get(key)
+  if (!draft) return
+  drafts.delete(key)
+  outbox.querySelector(`[data-key="${key}"]`).remove()
+  text.value = text.value ? `${draft.text}\n${text.value}` : draft.text
+  fitText()
+  notice.textContent = reason
+  notice.hidden = false
+  nickname?.select()
+}
+
+function showRefusal(code) {
+  const link = document.createElement('a')
+  // The same page anew, as whoever we are now.
+  link.href = location.href
+  link.textContent = 'Go on'
+  notice.replaceChildren(refusals[code] ?? 'The site has closed the connection. ', link)
+  notice.hidden = false
+  element('who').hidden = true
+  text.disabled = true
+  element('compose').querySelector('button').disabled = true
 }
 
 /** Shows a message at its place: two workers may pass messages on in another order. */
@@ -75,19 +127,26 @@ function show(message) {
   lastId = Math.max(lastId, message.id)
 }
 
-function makeItem({ key, nickname: author, text: said, sentAt }) {
+function makeItem({ key, author, isUser, text: said, sentAt }) {
   const item = element('item').content.firstElementChild.cloneNode(true)
-  item.dataset.author = author
+  // A guest may be called like a user was: never the same person.
+  item.dataset.author = `${isUser ? 'user' : 'guest'} ${author}`
   item.dataset.key = key
-  item.classList.toggle('mine', author === nickname.value.trim())
+  item.classList.toggle('mine', isUser === (user !== undefined) && author === ownName())
+  item.classList.toggle('verified', isUser)
   item.style.setProperty('--hue', hueOf(author))
   item.querySelector('b').textContent = author
+  item.querySelector('.who').textContent = isUser ? 'verified' : 'guest'
   const time = item.querySelector('time')
   const date = new Date(sentAt)
   time.dateTime = date.toISOString()
   time.textContent = formatTime(date)
   item.querySelector('.text').textContent = said
   return item
+}
+
+function ownName() {
+  return user ?? nickname.value.trim()
 }
 
 /** Hides the name above a message that follows another by the same person. */
@@ -132,10 +191,12 @@ function scrollToEnd() {
 }
 
 function write() {
-  const draft = { key: newKey(), nickname: nickname.value.trim(), text: text.value.trim() }
+  const draft = { key: newKey(), nickname: ownName(), text: text.value.trim() }
   if (draft.nickname === '' || draft.text === '') return
   drafts.set(draft.key, draft)
-  change(() => outbox.append(makeItem({ ...draft, sentAt: Date.now() })))
+  notice.hidden = true
+  const shown = { ...draft, author: draft.nickname, isUser: user !== undefined }
+  change(() => outbox.append(makeItem({ ...shown, sentAt: Date.now() })))
   scrollToEnd()
   connection.send(draft)
   text.value = ''
@@ -168,7 +229,7 @@ element('compose').addEventListener('submit', (event) => {
   write()
   text.focus()
 })
-nickname.addEventListener('change', () => {
+nickname?.addEventListener('change', () => {
   localStorage.setItem('nickname', nickname.value.trim())
 })
 

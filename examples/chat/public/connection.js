@@ -15,19 +15,22 @@ export class Connection {
   #socket
   #failures = 0
   #retry
+  #isConnecting = false
+  #isRefused = false
 
   /**
-   * @param options.url - function that tells where to connect, asked each time.
+   * @param options.url - async function that tells where to connect, asked each time.
    * @param options.onOpen - called when a socket is open.
    * @param options.onFrame - called with each message, parsed.
-   * @param options.onState - called with `connecting`, `connected` or `waiting`.
+   * @param options.onState - called with `connecting`, `connected`, `waiting` or, when the site
+   *   itself has closed the socket, `refused` and its code.
    */
   constructor({ url, onOpen, onFrame, onState }) {
     this.#url = url
     this.#onOpen = onOpen
     this.#onFrame = onFrame
     this.#onState = onState
-    this.#connect()
+    void this.#connect()
     addEventListener('online', () => this.#connectNow())
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') this.#connectNow()
@@ -36,13 +39,25 @@ export class Connection {
 
   /** Sends a frame if the socket is open. */
   send(frame) {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame))
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame))
   }
 
-  #connect() {
+  async #connect() {
     clearTimeout(this.#retry)
+    if (this.#isConnecting) return
+    this.#isConnecting = true
     this.#onState('connecting')
-    this.#socket = new WebSocket(this.#url())
+    try {
+      this.#open(await this.#url())
+    } catch {
+      this.#connectLater()
+    } finally {
+      this.#isConnecting = false
+    }
+  }
+
+  #open(url) {
+    this.#socket = new WebSocket(url)
     this.#socket.addEventListener('open', () => {
       this.#onState('connected')
       this.#onOpen()
@@ -51,7 +66,12 @@ export class Connection {
       this.#failures = 0
       this.#onFrame(JSON.parse(data))
     })
-    this.#socket.addEventListener('close', () => this.#connectLater())
+    this.#socket.addEventListener('close', ({ code }) => {
+      // These codes are the site's answer, and no accident: trying again would not change it.
+      if (code < 4000) return this.#connectLater()
+      this.#isRefused = true
+      this.#onState('refused', code)
+    })
   }
 
   #connectLater() {
@@ -62,6 +82,7 @@ export class Connection {
   }
 
   #connectNow() {
-    if (this.#socket.readyState === WebSocket.CLOSED) this.#connect()
+    if (this.#isRefused) return
+    if (!this.#socket || this.#socket.readyState === WebSocket.CLOSED) void this.#connect()
   }
 }
