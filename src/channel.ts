@@ -2,7 +2,7 @@ import type { ChannelBackend } from './backends/channel-backend.ts'
 import { type ContentOf, validateContent } from './channel-types.ts'
 import type { Content } from './content.ts'
 import { currentSite } from './current-site.ts'
-import { holdSend, isHolding } from './hold-sends.ts'
+import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName } from './names.ts'
 
 /** Where a `Channel` or `Group` sends: a backend, or the name of one in the site's config. */

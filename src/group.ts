@@ -1,6 +1,6 @@
 import { type BackendChoice, type Channel, chosenBackend, type SendOptions } from './channel.ts'
 import type { Content } from './content.ts'
-import { holdSend, isHolding } from './hold-sends.ts'
+import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName, checkGroupName } from './names.ts'
 
 /** A set of channels; each membership ends after the group expiry unless it is renewed. */

@@ -22,7 +22,6 @@ export {
   isChannelkitError,
 } from './errors.ts'
 export { Group } from './group.ts'
-export { holdSends } from './hold-sends.ts'
 export {
   decodeRequest,
   decodeResponse,
@@ -73,6 +72,7 @@ export type { NodeApp, NodeHandler, ViewApp } from './view-layer/view-app.ts'
 export { type AnyRequest, defer, messageOf } from './view-layer/view-request.ts'
 export { echoChannel, Worker, type WorkerOptions, type WorkerSettings } from './worker.ts'
 export { channelSession, type WithChannelSession } from './wrappers/channel-session.ts'
+export { holdSends } from './wrappers/hold-sends.ts'
 export { httpSession, type WithHttpSession } from './wrappers/http-session.ts'
 export { linearize } from './wrappers/linearize.ts'
 export { logOut, type SignedInRequest } from './wrappers/log-out.ts'

@@ -2,7 +2,7 @@ import { Channel, type Consumer, defineChannels, defineRouting, Group, holdSends
 import { TestSite } from 'channelkit/testing'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { deferred } from '../support/deferred.ts'
+import { deferred } from '../../support/deferred.ts'
 
 function siteWith(consumer: Consumer): Promise<TestSite> {
   const channels = defineChannels({ numbers: { schema: z.object({ n: z.number() }) } })
