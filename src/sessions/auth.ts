@@ -32,8 +32,12 @@ export interface Auth {
 
 /** Sessions that another library keeps. */
 export interface ForeignSessions {
-  /** The key of a request's session. */
-  key(cookies: Readonly<Record<string, string>>): string | undefined
+  /**
+   * The key of a request's session.
+   *
+   * @param host - its Host header, where it has one.
+   */
+  key(cookies: Readonly<Record<string, string>>, host?: string): string | undefined
   /** What is in the session of a key, if there is one. */
   load(key: string): Promise<Readonly<Record<string, unknown>> | undefined>
 }
@@ -85,36 +89,76 @@ export interface BetterAuthLike {
       query?: { disableCookieCache?: boolean; disableRefresh?: boolean }
     }): Promise<{ readonly session: object; readonly user: object } | null>
   }
+  /** What it was made with. */
+  readonly options?: object
+}
+
+/** What is read of that. */
+interface BetterAuthSettings {
+  readonly database?: unknown
+  readonly secondaryStorage?: unknown
+  readonly advanced?: {
+    readonly cookiePrefix?: string
+    readonly cookies?: { readonly session_token?: { readonly name?: string } }
+  }
 }
 
 /** Options of {@link betterAuthUser}. */
 export interface BetterAuthOptions {
-  /** Name of the cookie that names the session, without `__Secure-`. Default `better-auth.session_token`. */
+  /**
+   * Name of the cookie that names the session, without `__Secure-`. Default what Better Auth's
+   * `advanced.cookies` and `advanced.cookiePrefix` make of it: `better-auth.session_token`.
+   */
   readonly cookieName?: string
 }
 
 /**
  * Users of a site that signs them in by Better Auth. `message.httpSession` then has Better Auth's
  * own `session` and `user`, and cannot be changed.
+ *
+ * @param auth - what `betterAuth({ … })` has made.
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for anything else, and for a Better Auth without
+ *   database or secondary storage, whose sessions live in the cookie alone.
  */
 export function betterAuthUser(auth: BetterAuthLike, options: BetterAuthOptions = {}): Auth {
-  const { cookieName = 'better-auth.session_token' } = options
+  if (typeof auth?.api?.getSession !== 'function') {
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      `betterAuthUser is given ${shown(auth)}; give what betterAuth({ … }) has made`,
+    )
+  }
+  const settings: BetterAuthSettings | undefined = auth.options
+  if (settings && !settings.database && !settings.secondaryStorage) {
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      'betterAuthUser is given a Better Auth without database and secondaryStorage, whose sessions live in the cookie alone: a socket could not tell when they end; give betterAuth one of the two',
+    )
+  }
+  const { cookieName = sessionCookieOf(settings) } = options
   const secureName = `__Secure-${cookieName}`
   return {
     user: (session) => (session.user ?? null) as User | null,
     sessions: {
-      key(cookies) {
+      key(cookies, host = '') {
         const name = [secureName, cookieName].find((each) => cookies[each] !== undefined)
-        return name === undefined ? undefined : `${name}=${cookies[name]}`
+        return name === undefined ? undefined : `${name}=${cookies[name]} ${host}`
       },
       async load(key) {
         const mark = key.indexOf('=')
-        const value = encodeURIComponent(key.slice(mark + 1))
+        const end = key.lastIndexOf(' ')
+        const value = encodeURIComponent(key.slice(mark + 1, end))
         const headers = new Headers({ cookie: `${key.slice(0, mark)}=${value}` })
+        // A Better Auth that serves several hosts asks which one it is.
+        if (end + 1 < key.length) headers.set('host', key.slice(end + 1))
         const query = { disableCookieCache: true, disableRefresh: true }
         const found = await auth.api.getSession({ headers, query })
         return found ? { session: found.session, user: found.user } : undefined
       },
     },
   }
+}
+
+function sessionCookieOf({ advanced = {} }: BetterAuthSettings = {}): string {
+  const { cookiePrefix, cookies } = advanced
+  return cookies?.session_token?.name ?? `${cookiePrefix || 'better-auth'}.session_token`
 }

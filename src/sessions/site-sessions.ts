@@ -56,9 +56,12 @@ export class SiteSessions {
   }
 
   /** The key of the site's session that a request's cookies name and sign. */
-  keyFromCookies(cookies: Readonly<Record<string, string>>): string | undefined {
+  keyFromCookies(
+    cookies: Readonly<Record<string, string>>,
+    host: string | undefined,
+  ): string | undefined {
     const { sessions } = this.auth ?? {}
-    if (sessions) return sessions.key(cookies)
+    if (sessions) return sessions.key(cookies, host)
     const cookie = cookies[this.config.cookieName]
     return cookie === undefined ? undefined : verifyCookie(cookie, this.config.secrets)
   }

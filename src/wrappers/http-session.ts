@@ -67,10 +67,15 @@ async function fromRequest(message: Message, sessions: SiteSessions): Promise<Se
   const keyInUrl = sessions.config.allowSessionKeyInUrl ? get?.session_key?.[0] : undefined
   const isHandshake = message.channel === 'websocket.connect'
   if (isHandshake) forgetSecrets(message)
-  let found = await fromKey(sessions, sessions.keyFromCookies(cookies))
+  let found = await fromKey(sessions, sessions.keyFromCookies(cookies, headerOf(message, 'host')))
   if (!found && ticket !== undefined) {
     const { channelSecrets } = sessions.config
-    const key = await useTicket(ticket, originOf(message), message.backend, channelSecrets)
+    const key = await useTicket(
+      ticket,
+      headerOf(message, 'origin'),
+      message.backend,
+      channelSecrets,
+    )
     found = await fromKey(sessions, key)
   }
   found ??= await fromKey(sessions, keyInUrl)
@@ -108,7 +113,7 @@ function forgetSecrets(message: Message): void {
   }
 }
 
-function originOf(message: Message): string | undefined {
+function headerOf(message: Message, header: string): string | undefined {
   const { headers } = message.content as { headers?: readonly (readonly [string, string])[] }
-  return headers?.find(([name]) => name === 'origin')?.[1]
+  return headers?.find(([name]) => name === header)?.[1]
 }

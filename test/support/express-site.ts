@@ -17,7 +17,7 @@ import express from 'express'
 import session from 'express-session'
 import { Passport } from 'passport'
 import { Strategy } from 'passport-local'
-import { WebSocket } from 'ws'
+import { openSocket } from './asking-socket.ts'
 
 const secret = 'a secret of this test alone, 40 letters.'
 const accounts = [
@@ -104,34 +104,6 @@ export async function startExpressSite(store: session.Store) {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
       await site.close()
-    },
-  }
-}
-
-function openSocket(url: string, headers: Readonly<Record<string, string>>) {
-  const socket = new WebSocket(url, { headers })
-  const texts: string[] = []
-  const waiting: ((text: string) => void)[] = []
-  socket.on('message', (data) => {
-    const next = waiting.shift()
-    if (next) next(String(data))
-    else texts.push(String(data))
-  })
-  const closed = new Promise<number>((resolve) => socket.once('close', resolve))
-  return {
-    closed,
-    next(): Promise<string> {
-      const text = texts.shift()
-      if (text !== undefined) return Promise.resolve(text)
-      return new Promise((resolve) => waiting.push(resolve))
-    },
-    ask(): Promise<string> {
-      socket.send('who am I?')
-      return this.next()
-    },
-    async close(): Promise<void> {
-      socket.close()
-      await closed
     },
   }
 }

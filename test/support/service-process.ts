@@ -19,7 +19,8 @@ export async function startRedis(): Promise<StartedService> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
   const args = ['--port', '0', '--unixsocket', join(folder, 'redis.sock')]
   const settings = ['--save', '', '--appendonly', 'no', '--dir', folder]
-  return start('redis-server', [...args, ...settings], folder, /Ready to accept connections/i)
+  const command = process.env.REDIS_SERVER ?? 'redis-server'
+  return start(command, [...args, ...settings], folder, /Ready to accept connections/i)
 }
 
 /** Starts a PostgreSQL with a database `postgres`, on a Unix socket in its folder. */

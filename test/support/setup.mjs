@@ -28,8 +28,8 @@ const services = [
   },
   {
     name: 'Redis',
-    variable: 'REDIS_URL',
-    meaning: 'URL of a Redis or Valkey whose data the tests may delete',
+    variable: 'REDIS_SERVER',
+    meaning: 'path of a redis-server or valkey-server',
     command: 'redis-server',
     packages: ['redis-server'],
   },
