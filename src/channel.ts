@@ -29,13 +29,20 @@ export interface SendOptions {
   readonly immediately?: boolean
 }
 
+/** What refuses sends when a linearized consumer has lost its turn. */
+interface Fence {
+  check(what: string): void
+}
+
 class NamedChannel implements Channel {
   readonly name: string
   readonly #choice: BackendChoice['backend']
+  readonly #fence: Fence | undefined
 
-  constructor(name: string, choice: BackendChoice['backend']) {
+  constructor(name: string, choice: BackendChoice['backend'], fence?: Fence) {
     this.name = name
     this.#choice = choice
+    this.#fence = fence
   }
 
   send(content: Content, options?: SendOptions): Promise<void> {
@@ -60,13 +67,18 @@ class NamedChannel implements Channel {
   }
 
   async #store(content: Content): Promise<void> {
-    const backend = chosenBackend(this.#choice)
+    const { backend } = this
     const failures = await backend.send([{ channel: this.name, content }])
     if (failures.length > 0) throw failures[0]?.error
   }
 
-  /** Where it sends. */
+  /**
+   * Where it sends.
+   *
+   * @throws {ChannelkitError} `ERR_LOCK_LOST`
+   */
   get backend(): ChannelBackend {
+    this.#fence?.check('nothing is sent to the client')
     return chosenBackend(this.#choice)
   }
 
@@ -94,8 +106,8 @@ export function Channel<const Name extends string>(
 }
 
 /** The reply channel of a message, whose name the backend made and needs no check. */
-export function replyChannelOf(name: string, backend: ChannelBackend): Channel {
-  return new NamedChannel(name, backend)
+export function replyChannelOf(name: string, backend: ChannelBackend, fence?: Fence): Channel {
+  return new NamedChannel(name, backend, fence)
 }
 
 /** The backend of a channel made here, unless its sends are held back. */

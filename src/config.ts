@@ -114,6 +114,7 @@ const knownWorkerKeys: ReadonlySet<string> = new Set([
   'maxRequeues',
   'graceMs',
   'lineLeaseMs',
+  'maxTurnMs',
 ] satisfies (keyof WorkerSettings)[])
 
 function checkSections(config: Readonly<Record<string, unknown>>): void {

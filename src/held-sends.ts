@@ -18,9 +18,13 @@ const held = new AsyncLocalStorage<HeldRun>()
  * Runs `consume` and holds what it sends; when it has succeeded, lets go of it in the order of the
  * calls.
  *
+ * @param mayStillSend - is asked when all is ready to go; what it throws drops it all.
  * @throws the first error of a held send, when all have been tried.
  */
-export async function holdingSends(consume: () => void | Promise<void>): Promise<void> {
+export async function holdingSends(
+  consume: () => void | Promise<void>,
+  mayStillSend: () => void = () => {},
+): Promise<void> {
   const sends: HeldSend[] = []
   const run: HeldRun = { sends }
   try {
@@ -30,6 +34,7 @@ export async function holdingSends(consume: () => void | Promise<void>): Promise
   }
   // All checks first, so that a slow one does not let later sends overtake.
   const checks = await Promise.allSettled(sends.map(({ check }) => check()))
+  if (sends.length > 0) mayStillSend()
   const results = await Promise.allSettled(
     checks.map((checked, index) =>
       checked.status === 'fulfilled'

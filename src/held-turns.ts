@@ -7,14 +7,25 @@ import type { RunningTurn } from './message.ts'
 
 /** One turn of a worker, from its message's arrival to the end of its consumer. */
 export class HeldTurn implements RunningTurn {
+  readonly place: TurnPlace
   readonly #clock: Clock
   #turn: LineTurn
+  #beganAt: number
   #controller: AbortController | undefined
-  #isLost = false
+  /** Why it is lost, once it is. */
+  #why: string | undefined
+  #isOver = false
 
-  constructor(turn: LineTurn, clock: Clock) {
+  constructor(turn: LineTurn, beganAt: number, place: TurnPlace, clock: Clock) {
+    this.place = place
     this.#turn = turn
+    this.#beganAt = beganAt
     this.#clock = clock
+  }
+
+  /** How long its consumer has run by now. */
+  get ranMs(): number {
+    return this.#clock.now() - this.#beganAt
   }
 
   get turn(): LineTurn {
@@ -30,30 +41,59 @@ export class HeldTurn implements RunningTurn {
   get signal(): AbortSignal {
     if (!this.#controller) {
       this.#controller = new AbortController()
-      if (this.#isLost) this.#abort()
+      if (this.#why !== undefined) this.#abort()
     }
-    if (this.leftMs <= 0) this.lose()
+    this.#look()
     return this.#controller.signal
+  }
+
+  check(what: string): void {
+    this.#look()
+    if (this.#why !== undefined) throw this.#error(`${what}: `)
   }
 
   renewed(turn: LineTurn): void {
     this.#turn = turn
   }
 
-  lose(): void {
-    if (this.#isLost) return
-    this.#isLost = true
+  /** It lay here past its time, and is the worker's still: its consumer begins now. */
+  takenUp(turn: LineTurn): void {
+    this.#turn = turn
+    this.#beganAt = this.#clock.now()
+  }
+
+  /** Its consumer has ended: what it left running may go on. */
+  over(): void {
+    this.#isOver = true
+  }
+
+  lose(why = 'has lapsed'): void {
+    if (this.#why !== undefined) return
+    this.#why = why
     this.#abort()
   }
 
+  #look(): void {
+    if (!this.#isOver && this.leftMs <= 0) this.lose()
+  }
+
   #abort(): void {
-    this.#controller?.abort(
-      new ChannelkitError(
-        'ERR_LOCK_LOST',
-        'the turn of a linearized consumer has lapsed; stop, since the client\u2019s next message may be running',
-      ),
+    this.#controller?.abort(this.#error(''))
+  }
+
+  #error(what: string): ChannelkitError {
+    const { consumer, channel } = this.place
+    return new ChannelkitError(
+      'ERR_LOCK_LOST',
+      `${what}the turn of the linearized consumer ${consumer} on ${channel} ${this.#why}; stop, since the client\u2019s next message may be running`,
     )
   }
+}
+
+/** The consumer that has a turn, and the channel of its message. */
+export interface TurnPlace {
+  readonly consumer: string
+  readonly channel: string
 }
 
 interface Ending {
@@ -64,14 +104,18 @@ interface Ending {
 export interface HeldTurnsOptions {
   readonly backend: ChannelBackend
   readonly leaseMs: number
+  /** How long a consumer runs before its turn is renewed no more, in milliseconds. */
+  readonly maxTurnMs: number
   readonly logger: Logger
+  /** Is told of a consumer that has run for so long. */
+  readonly onOverrun: (held: HeldTurn) => void
   /** The channels whose messages the worker takes now; none while it stops. */
   readonly channels: () => readonly string[]
 }
 
 /**
- * The turns a worker holds: renewed while their consumers run, and passed on at their ends, all
- * that end in one go by one call.
+ * The turns a worker holds: renewed while their consumers run, for `maxTurnMs` at most, and passed
+ * on at their ends, all that end in one go by one call.
  */
 export class HeldTurns {
   readonly #options: HeldTurnsOptions
@@ -85,8 +129,9 @@ export class HeldTurns {
     this.#clock = options.backend.limits.clock
   }
 
-  hold(turn: LineTurn): HeldTurn {
-    const held = new HeldTurn(turn, this.#clock)
+  hold(turn: LineTurn, place: TurnPlace): HeldTurn {
+    const beganAt = turn.expiresAt - this.#options.leaseMs
+    const held = new HeldTurn(turn, beganAt, place, this.#clock)
     this.#held.add(held)
     this.#renewLater()
     return held
@@ -96,13 +141,14 @@ export class HeldTurns {
   async takesUp(held: HeldTurn): Promise<boolean> {
     const { backend, leaseMs } = this.#options
     const [renewed] = await backend.renewLines([held.turn], leaseMs)
-    if (renewed) held.renewed(renewed)
+    if (renewed) held.takenUp(renewed)
     else held.lose()
     return renewed !== undefined
   }
 
   /** Passes a turn on; the result is the line's next message, if it is for this worker. */
   end(held: HeldTurn): Promise<IncomingMessage | undefined> {
+    held.over()
     return new Promise((resolve) => {
       this.#ending.push({ held, resolve })
       // After all that ends together with it.
@@ -159,7 +205,22 @@ export class HeldTurns {
     }, this.#options.leaseMs / 3)
   }
 
+  /**
+   * Renews no more what has run too long. Its consumer hears of it while the lease still lasts, and
+   * if it ends by then, the line goes on at once.
+   */
+  #giveUpLongest(): void {
+    const { maxTurnMs, onOverrun } = this.#options
+    for (const held of this.#held) {
+      if (held.ranMs < maxTurnMs) continue
+      this.#held.delete(held)
+      held.lose(`has lasted for ${held.ranMs} ms, longer than worker.maxTurnMs (${maxTurnMs})`)
+      onOverrun(held)
+    }
+  }
+
   async #renew(): Promise<void> {
+    this.#giveUpLongest()
     this.#renewLater()
     const { backend, leaseMs, logger } = this.#options
     // A turn with more time left is looked at again before it lapses.

@@ -29,10 +29,10 @@ export interface MessageOf<C, Reply extends Content> {
   /** The backend that carried it. */
   readonly backend: ChannelBackend
   /**
-   * Aborted, with `ERR_LOCK_LOST`, when a linearized consumer has lost its turn: it was stopped, or
-   * cut off from the backend, for longer than the lease, and others may run the client's next
-   * message. Read it anew before what must not come late:
-   * `message.signal.throwIfAborted()`. Never aborted otherwise.
+   * Aborted, with `ERR_LOCK_LOST`, when a linearized consumer has lost its turn: it has run for
+   * longer than the worker's `maxTurnMs`, or was stopped or cut off from the backend for longer
+   * than the lease, so that others may run the client's next message. Read it anew before what must
+   * not come late: `message.signal.throwIfAborted()`. Never aborted otherwise.
    */
   readonly signal: AbortSignal
 }
@@ -43,6 +43,21 @@ export const turnOf = Symbol('turn')
 /** The turn of a line as its consumer sees it. */
 export interface RunningTurn {
   readonly signal: AbortSignal
+  /**
+   * @param what - what is not done when the turn is lost.
+   * @throws {ChannelkitError} `ERR_LOCK_LOST` when it is.
+   */
+  check(what: string): void
+}
+
+/**
+ * Keeps what a consumer does from coming after its client's next message has begun.
+ *
+ * @param what - what is not done then.
+ * @throws {ChannelkitError} `ERR_LOCK_LOST` when its turn is lost, by the machine's clock.
+ */
+export function checkTurn(message: object, what: string): void {
+  if (turnOf in message) (message as ReceivedMessage)[turnOf]?.check(what)
 }
 
 const neverAborted = new AbortController().signal
@@ -81,7 +96,7 @@ export class ReceivedMessage implements Message {
         `a message on ${this.channel} has no reply channel; send it with reply_channel in its content, or ask hasReplyChannel first`,
       )
     }
-    this.#replyChannel = replyChannelOf(name, this.backend)
+    this.#replyChannel = replyChannelOf(name, this.backend, this[turnOf])
     return this.#replyChannel
   }
 }

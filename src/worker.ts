@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { ChannelBackend, IncomingMessage, LineOptions } from './backends/channel-backend.ts'
 import { type ChannelDeclaration, validateContent } from './channel-types.ts'
@@ -33,6 +34,13 @@ export interface WorkerSettings {
    * Default 15,000.
    */
   readonly lineLeaseMs?: number
+  /**
+   * How long a linearized consumer may run before its turn is renewed no more, in milliseconds, from
+   * `lineLeaseMs` to 86,400,000. Its `message.signal` is aborted then, and its client's line goes on
+   * when it has ended, or after `lineLeaseMs` without it. Default 300,000, or `lineLeaseMs` where
+   * that is longer.
+   */
+  readonly maxTurnMs?: number
 }
 
 export interface WorkerOptions extends WorkerSettings {
@@ -69,7 +77,7 @@ const batchesPerTurn = 32
 export class Worker {
   readonly id = `worker.${randomName()}`
   /**
-   * `run`, `failed`, `requeued`, `handed-back`, and `dropped.<reason>` for `requeued-too-often`,
+   * `run`, `failed`, `requeued`, `handed-back`, `overran`, and `dropped.<reason>` for `requeued-too-often`,
    * `requeue-failed`, `expired`, `no-consumer`, `invalid` and `turn-lapsed`.
    */
   readonly counters = new Counters()
@@ -107,7 +115,8 @@ export class Worker {
     this.#routes = new Map(
       [[echoChannel, echo] as const, ...options.routing].map(([channel, consumer]) => {
         const name = consumerName(consumer)
-        return [channel, { channel, consumer, name, declaration: declaration(channel) }]
+        const place = Object.freeze({ consumer: name, channel })
+        return [channel, { channel, consumer, place, declaration: declaration(channel) }]
       }),
     )
     this.#channels = Object.freeze([...this.#routes.keys()])
@@ -117,6 +126,12 @@ export class Worker {
     this.#maxRequeues = setting('maxRequeues', options.maxRequeues ?? 10, 0, 1_000_000)
     this.#graceMs = setting('graceMs', options.graceMs ?? defaultGraceMs, 0, 86_400_000)
     this.#lineLeaseMs = setting('lineLeaseMs', options.lineLeaseMs ?? 15_000, 100, 3_600_000)
+    const maxTurnMs = setting(
+      'maxTurnMs',
+      options.maxTurnMs ?? Math.max(300_000, this.#lineLeaseMs),
+      this.#lineLeaseMs,
+      86_400_000,
+    )
     this.#linearized = Object.freeze(
       [...this.#routes.values()]
         .filter(({ consumer }) => isLinearized(consumer))
@@ -128,7 +143,9 @@ export class Worker {
     this.#turns = new HeldTurns({
       backend: this.#backend,
       leaseMs: this.#lineLeaseMs,
+      maxTurnMs,
       logger: this.#logger,
+      onOverrun: (held) => this.#noteOverrun(held),
       channels: () => (this.#stopping.signal.aborted ? [] : this.#channels),
     })
   }
@@ -145,7 +162,7 @@ export class Worker {
 
   /** The consumers that run now, and the channels of their messages. */
   get running(): readonly RunningConsumer[] {
-    return [...this.#running].map(({ route }) => placeOf(route))
+    return [...this.#running].map(({ route }) => ({ ...route.place }))
   }
 
   /**
@@ -312,7 +329,7 @@ export class Worker {
       this.counters.add('dropped.no-consumer')
       return
     }
-    const turn = incoming.turn && this.#turns.hold(incoming.turn)
+    const turn = incoming.turn && this.#turns.hold(incoming.turn, route.place)
     void this.#run({ incoming, route, turn })
   }
 
@@ -331,7 +348,7 @@ export class Worker {
         this.#fail(run, error)
       } catch (fault) {
         // What it threw cannot even be looked at: a proxy, a getter that throws.
-        this.#logger.error({ err: fault, ...placeOf(route) }, 'a failure could not be described')
+        this.#logger.error({ err: fault, ...route.place }, 'a failure could not be described')
       }
     } finally {
       if (turn) await this.#passOn(turn)
@@ -348,6 +365,16 @@ export class Worker {
     throw new ChannelkitError(
       'ERR_LOCK_LOST',
       'a message waited in this worker until its turn had lapsed and the line went on; it is dropped',
+    )
+  }
+
+  #noteOverrun({ place, turn, ranMs, leftMs }: HeldTurn): void {
+    this.counters.add('overran')
+    // Says which client it is, to who knows the reply channel, and to nobody else.
+    const client = createHash('sha256').update(turn.line).digest('base64url').slice(0, 12)
+    this.#logger.error(
+      { ...place, client, ranMs },
+      `${place.consumer} has had its client\u2019s turn on ${place.channel} for ${ranMs} ms; the client\u2019s next message runs in ${Math.max(0, leftMs)} ms, beside it if it has not ended: let it stop when message.signal is aborted, or raise worker.maxTurnMs`,
     )
   }
 
@@ -379,7 +406,7 @@ export class Worker {
     if (error instanceof Requeue) {
       this.#requeue(run, error)
     } else {
-      const place = placeOf(run.route)
+      const place = run.route.place
       this.counters.add('failed')
       this.#logger.error(
         { err: error instanceof Error ? error : { message: shown(error) }, ...place },
@@ -389,7 +416,7 @@ export class Worker {
   }
 
   #requeue({ incoming, route }: Run, { delayMs }: Requeue): void {
-    const place = placeOf(route)
+    const place = route.place
     const attempts = incoming.attempts + 1
     if (attempts > this.#maxRequeues) {
       this.#dropRequeued('requeued-too-often', place, attempts)
@@ -473,7 +500,7 @@ export class Worker {
 interface WorkerRoute {
   readonly channel: string
   readonly consumer: Consumer
-  readonly name: string
+  readonly place: RunningConsumer
   readonly declaration: ChannelDeclaration | undefined
 }
 
@@ -498,10 +525,6 @@ interface Parked {
 export interface RunningConsumer {
   readonly consumer: string
   readonly channel: string
-}
-
-function placeOf({ name, channel }: WorkerRoute): RunningConsumer {
-  return { consumer: name, channel }
 }
 
 function setting(name: string, value: number, min: number, max: number): number {

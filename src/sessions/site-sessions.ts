@@ -32,6 +32,11 @@ export interface SiteSessionsOptions {
   readonly clock?: Clock
 }
 
+interface ChangeOptions {
+  readonly expiresAt?: number
+  readonly mayStillSave?: (() => void) | undefined
+}
+
 // Tells channel sessions from those of the site, which share the store. A client never learns a key
 // with this start, and cannot use one.
 const channelPrefix = 'channel-'
@@ -94,8 +99,12 @@ export class SiteSessions {
     for (const key of this.#channelKeys(replyChannel)) await destroySession(this.config.store, key)
   }
 
-  /** Stores what has changed in the site's session; one that was ended meanwhile stays ended. */
-  async save(session: Session): Promise<void> {
+  /**
+   * Stores what has changed in the site's session; one that was ended meanwhile stays ended.
+   *
+   * @param mayStillSave - is asked at the moment of storing; what it throws keeps it from that.
+   */
+  async save(session: Session, mayStillSave?: () => void): Promise<void> {
     const changes = changesOf(session)
     if (changes.values.size === 0) return
     if (this.auth?.sessions) {
@@ -104,17 +113,21 @@ export class SiteSessions {
         `httpSession is kept by the site's auth library, and ${keysOf(changes)} of it cannot be changed; keep it in channelSession`,
       )
     }
-    await this.#change(session, changes)
+    await this.#change(session, changes, { mayStillSave })
   }
 
-  /** Stores what has changed in a channel's session, and puts its expiry off when that is near. */
-  async saveOfChannel(session: Session): Promise<void> {
+  /**
+   * Stores what has changed in a channel's session, and puts its expiry off when that is near.
+   *
+   * @param mayStillSave - as for {@link save}.
+   */
+  async saveOfChannel(session: Session, mayStillSave?: () => void): Promise<void> {
     const changes = changesOf(session)
     const now = this.#clock.now()
     const { channelExpiryMs } = this.config
     const isFresh = (expiryOf(session) ?? now) - now > channelExpiryMs / 2
     if (changes.values.size === 0 && (isFresh || !isStored(session))) return
-    await this.#change(session, changes, now + channelExpiryMs)
+    await this.#change(session, changes, { expiresAt: now + channelExpiryMs, mayStillSave })
   }
 
   /** A session's key in a form that a message may carry to another consumer of this site. */
@@ -137,11 +150,16 @@ export class SiteSessions {
     ) as [string, ...string[]]
   }
 
-  async #change(session: Session, changes: SessionChanges, expiresAt?: number): Promise<void> {
+  async #change(
+    session: Session,
+    changes: SessionChanges,
+    { expiresAt, mayStillSave }: ChangeOptions,
+  ): Promise<void> {
     const { store, channelExpiryMs } = this.config
     const { id } = session
     let overwritten: readonly string[] = []
     const merge = (found: StoredSession | undefined): StoredSession | undefined => {
+      mayStillSave?.()
       // It was ended since it was read: what is saved late does not bring it back.
       if (!found && isStored(session)) return undefined
       const merged = found ?? {}

@@ -1,6 +1,6 @@
 import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
 import { currentSite } from '../current-site.ts'
-import type { Message } from '../message.ts'
+import { checkTurn, type Message } from '../message.ts'
 import type { Session } from '../sessions/session.ts'
 import { addToMessage, openChannelSession } from './message-state.ts'
 import { keepInUserGroup } from './user-group.ts'
@@ -16,9 +16,10 @@ export interface WithChannelSession {
  * one session for each reply channel, whatever consumer or worker has its messages.
  *
  * It is made when something is first kept in it, and saved when it was changed, even when the
- * consumer throws.
+ * consumer throws; but not when the consumer is linearized and has lost its turn.
  *
- * @throws {ChannelkitError} when it runs: `ERR_NO_REPLY_CHANNEL`, `ERR_NOT_CONFIGURED`
+ * @throws {ChannelkitError} when it runs: `ERR_NO_REPLY_CHANNEL`, `ERR_NOT_CONFIGURED`,
+ *   `ERR_LOCK_LOST` instead of saving
  */
 export function channelSession<M extends Message>(
   consumer: Consumer<Given<M> & WithChannelSession>,
@@ -43,7 +44,8 @@ export function channelSession<M extends Message>(
 }
 
 async function save(message: Message, session: Session): Promise<void> {
-  await currentSite().sessions().saveOfChannel(session)
+  const check = (): void => checkTurn(message, 'the channel session is not saved')
+  await currentSite().sessions().saveOfChannel(session, check)
   await keepInUserGroup(message, session)
 }
 

@@ -1,6 +1,6 @@
 import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
 import { currentSite } from '../current-site.ts'
-import type { Message } from '../message.ts'
+import { checkTurn, type Message } from '../message.ts'
 import { readHidden, type Session, writeHidden } from '../sessions/session.ts'
 import type { SiteSessions } from '../sessions/site-sessions.ts'
 import { useTicket } from '../sessions/ticket.ts'
@@ -29,7 +29,8 @@ export function httpSession<M extends Message>(
     const session = await findHttpSession(message)
     addToMessage(message, 'httpSession', session)
     await consumer(inner)
-    if (session) await currentSite().sessions().save(session)
+    const check = (): void => checkTurn(message, 'the HTTP session is not saved')
+    if (session) await currentSite().sessions().save(session, check)
   }
   return wrapConsumer(withSession, consumer)
 }

@@ -1,4 +1,4 @@
-import { type Config, defineRouting, type Route } from 'channelkit'
+import { type Config, defineRouting, type Route, type WorkerSettings } from 'channelkit'
 import { type AuthConfig, type SessionConfig, signCookie } from 'channelkit/sessions'
 import { type ConnectOptions, TestSite } from 'channelkit/testing'
 import { MemoryStore } from 'express-session'
@@ -13,6 +13,7 @@ export async function openSessionSite<Names extends string>(
     readonly session?: Partial<SessionConfig>
     readonly auth?: AuthConfig
     readonly mode?: Config['mode']
+    readonly worker?: WorkerSettings
   } = {},
 ): Promise<SessionSite> {
   const store = new MemoryStore()
@@ -21,6 +22,7 @@ export async function openSessionSite<Names extends string>(
     session: { store, secret, ...options.session },
     ...(options.auth && { auth: options.auth }),
     ...(options.mode && { mode: options.mode }),
+    ...(options.worker && { worker: options.worker }),
   })
   return new SessionSite(site, store)
 }

@@ -119,7 +119,16 @@ describe('docs/operating.md', () => {
   it.each([
     ['### `websocket`', { ...resolveWebSocketSettings() }],
     ['### `http`', { ...resolveHttpSettings() }],
-    ['### `worker`', { concurrency: 100, maxRequeues: 10, graceMs: 30_000, lineLeaseMs: 15_000 }],
+    [
+      '### `worker`',
+      {
+        concurrency: 100,
+        maxRequeues: 10,
+        graceMs: 30_000,
+        lineLeaseMs: 15_000,
+        maxTurnMs: 300_000,
+      },
+    ],
     ['### Backends', backendDefaults()],
   ])('lists the settings under %s with their defaults', async (heading, defaults) => {
     const page = (await readPage('docs/operating.md')).split('## Settings')[1] ?? ''

@@ -1,19 +1,23 @@
 import {
   Channel,
   type Consumer,
+  channelSession,
   defineRouting,
   holdSends,
   linearize,
   type Message,
   Requeue,
   route,
+  type Session,
   Worker,
   wrapConsumer,
 } from 'channelkit'
 import { MemoryBackend, MemoryStore } from 'channelkit/memory'
 import { FakeClock, TestSite } from 'channelkit/testing'
 import { describe, expect, it } from 'vitest'
+import { silentLogger } from '../../../src/logger.ts'
 import { deferred } from '../../support/deferred.ts'
+import { openSessionSite } from '../../support/session-site.ts'
 
 /** A message of one client for `jobs`. */
 function sendJob(client: string, n: number): Promise<void> {
@@ -188,6 +192,91 @@ describe('linearize', () => {
     })
   })
 
+  describe('once the turn is lost', () => {
+    /** A site whose consumer is held up until its turn is lost; its message is the first of two. */
+    async function lateSite(
+      late: (message: Message & { channelSession: Session }) => Promise<void>,
+      wrap: (consumer: Consumer) => Consumer = linearize,
+    ) {
+      const held = deferred()
+      const consumer = channelSession(async (message: Message & { channelSession: Session }) => {
+        if (message.content.content !== 'first') return
+        await held.promise
+        await late(message)
+      })
+      const site = await openSessionSite(
+        { 'websocket.receive': wrap(consumer as Consumer) as never },
+        { worker: { lineLeaseMs: 3_000, maxTurnMs: 3_000 } },
+      )
+      const socket = await site.connect('/')
+      socket.send('first')
+      await site.test.advance(7_000)
+      held.resolve()
+      await site.test.expectError('raise worker.maxTurnMs')
+      return { site, socket }
+    }
+
+    it('saves no session', async () => {
+      const { site } = await lateSite(async (message) => {
+        message.channelSession.score = 1
+      })
+      await using _ = site
+
+      expect(await site.test.expectError('the channel session is not saved')).toMatchObject({
+        code: 'ERR_LOCK_LOST',
+      })
+      expect(JSON.stringify(await site.all())).not.toContain('score')
+    })
+
+    it('saves none when the consumer throws either, and logs both', async () => {
+      const { site } = await lateSite(async (message) => {
+        message.channelSession.score = 1
+        throw new Error('broken')
+      })
+      await using _ = site
+
+      await site.test.expectError('the channel session is not saved')
+      await site.test.expectError('broken')
+      expect(JSON.stringify(await site.all())).not.toContain('score')
+    })
+
+    const toClient = (message: Message) => message.replyChannel.send({ content: 'late' })
+    const byName = (message: Message) =>
+      Channel(message.replyChannel.name).send({ content: 'late' })
+
+    it.each<[string, (message: Message) => Promise<void>, (consumer: Consumer) => Consumer]>([
+      ['at once', toClient, linearize],
+      ['held', byName, (consumer) => linearize(holdSends(consumer))],
+      ['held, linearize inside', byName, (consumer) => holdSends(linearize(consumer))],
+    ])('sends nothing to the client, %s', async (_how, send, wrap) => {
+      const { site, socket } = await lateSite(send, wrap)
+      await using _ = site
+
+      expect(await site.test.expectError(/nothing is sent|is not sent/)).toMatchObject({
+        code: 'ERR_LOCK_LOST',
+      })
+      await socket.expectNothing()
+    })
+  })
+
+  it('lets what a consumer left running send to the client, however late', async () => {
+    const held = deferred()
+    await using site = await TestSite.open({
+      routing: defineRouting({
+        'websocket.receive': linearize((message: Message<'websocket.receive'>) => {
+          void held.promise.then(() => message.replyChannel.send({ content: 'later' }))
+        }),
+      }),
+    })
+    const socket = await site.connect('/')
+    socket.send('go')
+    await site.advance(50_000)
+
+    held.resolve()
+
+    expect(await socket.next()).toBe('later')
+  })
+
   describe('in several workers', () => {
     function newWorkers(consumer: Consumer, settings = {}) {
       const clock = new FakeClock()
@@ -257,6 +346,68 @@ describe('linearize', () => {
       await clock.advance(0)
 
       expect(seen).toEqual([1, 2])
+      for (const { worker } of workers) await worker.stop()
+    })
+
+    it('gives up the turn of a consumer that does not end, and says so once', async () => {
+      const seen: unknown[] = []
+      const lines: string[] = []
+      const logger = { ...silentLogger, error: (_: object, line: string) => void lines.push(line) }
+      const held = deferred()
+      let signal: AbortSignal | undefined
+      const { clock, start, send } = newWorkers(
+        async function endless(message) {
+          seen.push(message.content.n)
+          if (message.content.n !== 1) return
+          signal = message.signal
+          await held.promise
+        },
+        { maxTurnMs: 10_000, logger },
+      )
+      const first = await start()
+      await send('ada', 1)
+      await clock.advance(0)
+      const second = await start()
+      await send('ada', 2)
+
+      await clock.advance(9_000)
+      expect(signal?.aborted).toBe(false)
+      await clock.advance(2_000)
+      expect(signal?.reason).toMatchObject({ code: 'ERR_LOCK_LOST' })
+      expect(String(signal?.reason)).toContain('longer than worker.maxTurnMs (10000)')
+      expect(seen).toEqual([1])
+      await clock.advance(3_000)
+      expect(seen).toEqual([1, 2])
+      await clock.advance(60_000)
+
+      expect(lines).toHaveLength(1)
+      expect(lines[0]).toMatch(/^endless has had its client’s turn on jobs for 1\d{4} ms/)
+      expect(lines[0]).not.toContain('ada')
+      expect(first.worker.counters.get('overran')).toBe(1)
+      held.resolve()
+      await clock.advance(0)
+      for (const { worker } of [first, second]) await worker.stop()
+    })
+
+    it('goes on in order when a consumer ends as its turn is given up', async () => {
+      const seen: unknown[] = []
+      const { clock, start, send } = newWorkers(
+        async (message) => {
+          seen.push(`begin ${message.content.n}`)
+          const { signal } = message
+          if (message.content.n === 1) {
+            await new Promise((resolve) => signal.addEventListener('abort', resolve))
+          }
+          seen.push(`end ${message.content.n}`)
+        },
+        { maxTurnMs: 10_000 },
+      )
+      const workers = [await start(), await start()]
+      for (const n of [1, 2]) await send('ada', n)
+
+      await clock.advance(11_000)
+
+      expect(seen).toEqual(['begin 1', 'end 1', 'begin 2', 'end 2'])
       for (const { worker } of workers) await worker.stop()
     })
 
