@@ -142,6 +142,9 @@ export type WebSocketReply = {
 /** Content of `__channels__.echo`, answered with itself: a probe that workers live. */
 export type Echo = { readonly reply_channel: string }
 
+/** Content of `__channels__.gone`: a socket is gone, and its session may end. */
+export type Gone = { readonly reply_channel: string }
+
 /** Channel name → its content, for the channels that Channelkit itself defines. */
 export interface BuiltInChannels {
   'http.request': HttpRequest
@@ -151,4 +154,5 @@ export interface BuiltInChannels {
   'websocket.keepalive': WebSocketKeepalive
   'websocket.disconnect': WebSocketDisconnect
   '__channels__.echo': Echo
+  '__channels__.gone': Gone
 }

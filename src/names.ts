@@ -1,6 +1,9 @@
 import { randomFillSync } from 'node:crypto'
 import { ChannelkitError, shown } from './errors.ts'
 
+/** Where interface servers tell of sockets that are gone when nobody consumes their disconnects. */
+export const goneChannel = '__channels__.gone'
+
 /** Longest channel or group name, in UTF-16 units (for channels the same as characters). */
 export const maxNameLength = 200
 

@@ -4,11 +4,12 @@ import type { ChannelBackend } from './backends/channel-backend.ts'
 import { openBackendUrl } from './backends/open-url.ts'
 import type { ChannelDeclaration } from './channel-types.ts'
 import { type ChannelBackendConfig, type Config, checkConfig } from './config.ts'
-import { type Consumer, nameConsumer } from './consumer.ts'
+import { type Consumer, isLinearized, markLinearized, nameConsumer } from './consumer.ts'
 import { type SiteHandle, setCurrentSite } from './current-site.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
+import { goneChannel } from './names.ts'
 import {
   defineRouting,
   type LoadedRouting,
@@ -176,12 +177,18 @@ export async function setup(config?: Config | string, options: SiteOptions = {})
   return site
 }
 
-/** Ends the channel session of each socket, wherever sockets have consumers. */
+/**
+ * Ends the channel session of each socket, wherever sockets have consumers: after the site's own of
+ * `websocket.disconnect`, which other workers may have, or on a channel for those without.
+ */
 function endingSessions(routing: LoadedRouting): LoadedRouting {
-  const channels = [...routing.keys()]
-  if (!channels.some((channel) => channel.startsWith('websocket.'))) return routing
-  const consumer = routing.get('websocket.disconnect') ?? ignoreDisconnect
-  return new Map(routing).set('websocket.disconnect', endChannelSession(consumer))
+  const onSockets = [...routing].filter(([channel]) => channel.startsWith('websocket.'))
+  if (onSockets.length === 0) return routing
+  const own = routing.get('websocket.disconnect')
+  const ending = endChannelSession(own ?? ignoreDisconnect)
+  // What waits in the client's line has use for its session still.
+  if (onSockets.some(([, consumer]) => isLinearized(consumer))) markLinearized(ending)
+  return new Map(routing).set(own ? 'websocket.disconnect' : goneChannel, ending)
 }
 
 function ignoreDisconnect(): void {}

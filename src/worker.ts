@@ -11,7 +11,7 @@ import { Counters } from './internal/counters.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
 import { WorkerMessage } from './message.ts'
-import { randomName } from './names.ts'
+import { goneChannel, randomName } from './names.ts'
 import { Requeue } from './requeue.ts'
 import type { LoadedRouting } from './routing.ts'
 
@@ -56,6 +56,9 @@ export const defaultGraceMs = 30_000
 
 /** The channel whose messages a worker answers with themselves, as a probe that it lives. */
 export const echoChannel = '__channels__.echo'
+
+/** What workers consume without the site's doing. */
+const ownChannels: ReadonlySet<string> = new Set([echoChannel, goneChannel])
 
 const echo: Consumer = async (message) => {
   await message.replyChannel.send(message.content)
@@ -152,7 +155,7 @@ export class Worker {
 
   /** The channels of its routing. */
   get channels(): readonly string[] {
-    return this.#channels.filter((channel) => channel !== echoChannel)
+    return this.#channels.filter((channel) => !ownChannels.has(channel))
   }
 
   /** How many consumers run now. */

@@ -53,11 +53,20 @@ export class ConsumedChannels {
     return !this.isAbandoned(channel)
   }
 
+  /** Whether a worker consumes the channel, or did until an expiry ago and may be back. */
+  isAwaited(channel: string): boolean {
+    return this.#now.has(channel) || this.#wasConsumed(channel)
+  }
+
   /** Whether workers live and none of them consumes the channel, nor did until an expiry ago. */
   isAbandoned(channel: string): boolean {
     if (!this.#sawWorker || this.#now.has(channel)) return false
+    return !this.#wasConsumed(channel)
+  }
+
+  #wasConsumed(channel: string): boolean {
     const last = this.#lastConsumed.get(channel)
-    return !(last !== undefined && this.#clock.now() - last < this.#backend.limits.expiryMs)
+    return last !== undefined && this.#clock.now() - last < this.#backend.limits.expiryMs
   }
 
   /** Resolves true as soon as a worker consumes the channel, false after `waitMs`. */

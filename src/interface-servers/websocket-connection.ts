@@ -1,6 +1,7 @@
 import type { Content } from '../content.ts'
 import { type ChannelkitError, shown } from '../errors.ts'
 import type { WebSocketConnect } from '../message-formats.ts'
+import { goneChannel } from '../names.ts'
 import type { EventSource } from './event-outbox.ts'
 import { encodeReplies, encodeReplyFrame, hasFrame } from './frame.ts'
 import type { Hub } from './hub.ts'
@@ -119,11 +120,12 @@ export class WebSocketConnection implements ReplyOwner, EventSource {
   handleClose(code: number): void {
     if (this.#state === 'closed') return
     this.#end()
-    this.#emit('websocket.disconnect', {
-      reply_channel: this.replyChannel,
-      path: this.path,
-      code,
-    })
+    const { replyChannel, path } = this
+    this.#emit('websocket.disconnect', { reply_channel: replyChannel, path, code })
+    const { consumed, outbox } = this.#hub
+    if (consumed.isAwaited(goneChannel) && !consumed.isAwaited('websocket.disconnect')) {
+      outbox.add(this, goneChannel, { reply_channel: replyChannel })
+    }
   }
 
   /** Tells the consumers that this socket is still open. */

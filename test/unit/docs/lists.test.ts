@@ -54,6 +54,7 @@ describe('docs/message-formats.md', () => {
     ['## `websocket.disconnect`', 'export type WebSocketDisconnect ='],
     ['## WebSocket reply', 'export type WebSocketReply ='],
     ['## `__channels__.echo`', 'export type Echo ='],
+    ['## `__channels__.gone`', 'export type Gone ='],
   ])('lists the keys under %s as the type has them', async (heading, type) => {
     const page = await readPage('docs/message-formats.md')
     const code = await readPage('src/message-formats.ts')

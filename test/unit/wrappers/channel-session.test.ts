@@ -1,13 +1,16 @@
 import {
   Channel,
+  type Consumer,
   channelSession,
   linearize,
   type Message,
   type WithChannelSession,
+  Worker,
 } from 'channelkit'
 import { FakeClock } from 'channelkit/testing'
 import { MemoryStore } from 'express-session'
 import { describe, expect, it } from 'vitest'
+import { currentSite } from '../../../src/current-site.ts'
 import { silentLogger } from '../../../src/logger.ts'
 import { expiryOf } from '../../../src/sessions/session.ts'
 import { SiteSessions } from '../../../src/sessions/site-sessions.ts'
@@ -123,6 +126,52 @@ describe('channelSession', () => {
     await site.test.drain()
 
     expect(await site.all()).toEqual({})
+  })
+
+  it.each<[string, { 'websocket.disconnect': Consumer<Message<'websocket.disconnect'>> }]>([
+    ['has no consumer', {} as never],
+    ['has one that is not linearized', { 'websocket.disconnect': () => {} }],
+  ])('lasts for what its client sent before, where websocket.disconnect %s', async (_, extra) => {
+    const seen: unknown[] = []
+    await using site = await openSessionSite({
+      'websocket.connect': linearize(remember),
+      'websocket.receive': linearize(
+        channelSession(async (message) => {
+          for (let turns = 9; turns > 0; turns--) await new Promise(setImmediate)
+          seen.push(message.channelSession.room)
+        }),
+      ),
+      ...extra,
+    })
+    const ann = await site.connect('/kitchen')
+
+    for (let n = 1; n <= 6; n++) ann.send(`line ${n}`)
+    await ann.close()
+    await site.test.drain()
+
+    expect(seen).toEqual(Array.from({ length: 6 }, () => '/kitchen'))
+    expect(await site.all()).toEqual({})
+  })
+
+  it('leaves websocket.disconnect to the worker that consumes it', async () => {
+    await using site = await openSessionSite({ 'websocket.connect': remember })
+    const seen: unknown[] = []
+    const leave = async (message: Message<'websocket.disconnect'>) => {
+      await new Promise(setImmediate)
+      seen.push(message.content.path)
+    }
+    const routing = new Map([['websocket.disconnect', leave as Consumer]])
+    const other = new Worker({ backend: currentSite().backend(), routing, concurrency: 1 })
+    await other.start()
+    await site.test.advance(2_100)
+    const paths = Array.from({ length: 20 }, (_, index) => `/${index}`)
+
+    const sockets = await Promise.all(paths.map((path) => site.connect(path)))
+    await Promise.all(sockets.map((socket) => socket.close()))
+    await site.test.drain()
+
+    expect(seen).toEqual(paths)
+    await other.stop()
   })
 
   it('is not brought back by a consumer that ends after its socket', async () => {
