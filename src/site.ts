@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { ChannelBackend } from './backends/channel-backend.ts'
-import { openBackendUrl } from './backends/open-url.ts'
+import { type OpenUrlOptions, openBackendUrl } from './backends/open-url.ts'
 import type { ChannelDeclaration } from './channel-types.ts'
 import { type ChannelBackendConfig, type Config, checkConfig } from './config.ts'
 import { type Consumer, isLinearized, markLinearized, nameConsumer } from './consumer.ts'
@@ -48,7 +48,7 @@ export class Site implements SiteHandle {
     this.config = config
     this.root = options.root
     this.logger = options.logger
-    this.isProduction = (config.mode ?? process.env.NODE_ENV) === 'production'
+    this.isProduction = isProduction(config)
     this.#backends = backends
     const { session, auth } = config
     if (session !== undefined) {
@@ -73,7 +73,10 @@ export class Site implements SiteHandle {
     const root = options.root ?? process.cwd()
     const backends = new Map<string, ChannelBackend>()
     for (const [name, entry] of Object.entries(backendConfigs(config))) {
-      backends.set(name, await makeBackend(name, entry, root))
+      backends.set(
+        name,
+        await makeBackend(name, entry, { root, isProduction: isProduction(config) }),
+      )
     }
     return new Site(config, { root, logger: options.logger ?? silentLogger }, backends)
   }
@@ -193,6 +196,10 @@ function endingSessions(routing: LoadedRouting): LoadedRouting {
 
 function ignoreDisconnect(): void {}
 
+function isProduction({ mode }: Config): boolean {
+  return (mode ?? process.env.NODE_ENV) === 'production'
+}
+
 function backendConfigs(config: Config): Readonly<Record<string, ChannelBackendConfig>> {
   return config.channelBackends ?? { default: {} }
 }
@@ -200,10 +207,10 @@ function backendConfigs(config: Config): Readonly<Record<string, ChannelBackendC
 async function makeBackend(
   name: string,
   { backend }: ChannelBackendConfig,
-  root: string,
+  options: OpenUrlOptions,
 ): Promise<ChannelBackend> {
-  const choice = backend ?? defaultBackendUrl(root)
-  if (typeof choice === 'string') return openBackendUrl(choice, root)
+  const choice = backend ?? defaultBackendUrl(options.root)
+  if (typeof choice === 'string') return openBackendUrl(choice, options)
   const made = typeof choice === 'function' ? await choice() : choice
   if (typeof made === 'object' && made !== null && 'groupSend' in made) return made
   throw new ChannelkitError(

@@ -2,14 +2,24 @@ import { resolve } from 'node:path'
 import { ChannelkitError, shown } from '../errors.ts'
 import type { ChannelBackend } from './channel-backend.ts'
 
+/** What a config says of the backends it names by URL. */
+export interface OpenUrlOptions {
+  /** The folder a file's path starts from. */
+  readonly root: string
+  /** In production the tables of a database server are made by `channelkit migrate` alone. */
+  readonly isProduction?: boolean
+}
+
 /**
  * Makes the backend a URL stands for. Each is imported only when named, so that a site needs only
  * the driver it uses.
  *
- * @param root - the folder a file's path starts from.
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` for an unknown protocol.
  */
-export async function openBackendUrl(url: string, root: string): Promise<ChannelBackend> {
+export async function openBackendUrl(
+  url: string,
+  { root, isProduction = false }: OpenUrlOptions,
+): Promise<ChannelBackend> {
   const protocol = /^[a-z+]+:/.exec(url)?.[0]
   switch (protocol) {
     case 'memory:': {
@@ -27,10 +37,15 @@ export async function openBackendUrl(url: string, root: string): Promise<Channel
       const { SqliteBackend } = await import('./sql/sqlite.ts')
       return new SqliteBackend({ file: resolve(root, file) })
     }
+    case 'postgres:':
+    case 'postgresql:': {
+      const { PostgresBackend } = await import('./sql/postgres.ts')
+      return new PostgresBackend({ url, migrate: isProduction ? 'manual' : 'auto' })
+    }
     default:
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
-        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory: or sqlite:FILE`,
+        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE or postgres://USER@HOST/DATABASE`,
       )
   }
 }

@@ -51,6 +51,7 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
   ],
   './memory': ['MemoryBackend', 'MemoryStore'],
   './sqlite': ['SqliteBackend'],
+  './postgres': ['PostgresBackend'],
   './backend': ['ReplyInbox', 'decodeContent', 'encodeContent', 'resolveLimits'],
   './server': ['attach', 'createHttpServer'],
   './sessions': [

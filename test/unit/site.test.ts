@@ -15,7 +15,10 @@ describe('Site', () => {
         'channelBackends.default.backend is 7; give a backend, a function that makes one, or a URL',
       ],
       [() => ({}), 'channelBackends.default.backend is [object Object]; give a backend'],
-      ['', 'channel backend URL "" is of no known kind; use memory: or sqlite:FILE'],
+      [
+        '',
+        'channel backend URL "" is of no known kind; use memory:, sqlite:FILE or postgres://USER@HOST/DATABASE',
+      ],
       ['sqlite::memory:', 'channel backend URL "sqlite::memory:" names no file; use memory:'],
       ['sqlite:', 'channel backend URL "sqlite:" names no file; use memory:'],
       ['redis://user:secret@host/', 'channel backend URL "redis://user:…@host/" is of no known'],

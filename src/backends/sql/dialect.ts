@@ -1,6 +1,6 @@
 import type { Content } from '../../content.ts'
 import type { LineTurn } from '../channel-backend.ts'
-import type { SqlWork } from './sql-client.ts'
+import type { SqlValue, SqlWork } from './sql-client.ts'
 
 /** The tables of one site, by what they hold. */
 export interface TableNames {
@@ -25,6 +25,17 @@ export interface MessageRow {
   readonly decoded?: Content | undefined
 }
 
+/** A row of a work channel or of what is parked, with the name it lies under. */
+export interface PlacedRow extends MessageRow {
+  readonly channel: string
+}
+
+/** A condition, and the values of its parameters in order. */
+export interface Condition {
+  readonly text: string
+  readonly values: readonly SqlValue[]
+}
+
 /** What differs between databases in the statements; what differs in the wire is the client's. */
 export interface SqlDialect {
   /** Statements that create the tables where they are missing. */
@@ -38,10 +49,18 @@ export interface SqlDialect {
    * can be given one of them.
    */
   claim(tables: TableNames, channel: string, most: number): SqlWork<readonly MessageRow[]>
+  /** Deletes the rows of `message` whose ids `select` gives, and returns them in no order. */
+  take(
+    tables: TableNames,
+    select: string,
+    values: readonly SqlValue[],
+  ): SqlWork<readonly PlacedRow[]>
   /** Deletes at most `most` rows of `message` that have expired and returns how many. */
   deleteExpired(tables: TableNames, now: number, most: number): SqlWork<number>
-  /** A condition that a column is one of the texts of a JSON list, which is its one parameter. */
-  among(column: string): string
+  /** Deletes what has expired on one channel and nobody else is taking, and returns how many. */
+  deleteExpiredOn(tables: TableNames, channel: string, now: number): SqlWork<number>
+  /** A condition that a column is one of some texts. */
+  among(column: string, texts: readonly string[]): Condition
   /** The content of a row as it was stored. */
   contentOf(content: unknown): MessageRow['content']
   /** What follows `INSERT ... VALUES ...` so that a row with these keys is overwritten. */

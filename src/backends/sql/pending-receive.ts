@@ -22,7 +22,7 @@ export class PendingReceive {
   #reject!: (error: unknown) => void
   #isEnded = false
   #isClaiming = false
-  #claimed: readonly Claimed[] = []
+  #claimed: Claimed[] = []
   /** What wanted to end it during a claim. */
   #end: (() => void) | undefined
 
@@ -52,13 +52,18 @@ export class PendingReceive {
     return this.#isEnded
   }
 
+  /** Whether its claim has taken rows that it has not been given yet. */
+  get hasClaimed(): boolean {
+    return this.#claimed.length > 0
+  }
+
   /** Takes rows; `channels` are those of its own that may have some. */
   *claim(transaction: Transaction, channels: readonly string[]): SqlWork<void> {
     this.#isClaiming = true
     this.#claimed = []
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
     const turn = channels.length > 1 ? Math.floor(Math.random() * channels.length) : 0
-    this.#claimed = yield* transaction.claim(channels, this.#max, turn, this.#lines)
+    yield* transaction.claim(this.#claimed, channels, this.#max, turn, this.#lines)
   }
 
   /** The transaction of its claim has begun anew: nothing is taken. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { SqlDialect, TableNames } from './dialect.ts'
 import { change, rows, type SqlWork } from './sql-client.ts'
@@ -57,27 +58,47 @@ export function groupOfKey(key: string): string {
   return JSON.parse(`"${key}"`) as string
 }
 
+/** What was stored as text, which some databases give as bytes. */
+export function textOf(content: unknown): string {
+  return content instanceof Uint8Array ? Buffer.from(content).toString() : String(content)
+}
+
+const plainLine = /^[\w.!-]{1,200}$/
+
+/**
+ * A line's name in a column: as it is when it is a channel's name, else a hash, since databases bound
+ * a key's length and differ in what they make of some characters.
+ */
+export function lineKey(line: string): string {
+  if (plainLine.test(line)) return line
+  return `~${createHash('sha256').update(JSON.stringify(line)).digest('base64url')}`
+}
+
 const prefixPattern = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/
 
 /**
  * Names the tables of a site.
  *
+ * @param schema - a name without quotes in it, where tables stand in one.
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when the prefix could be more than a part of a name.
  */
-export function tableNames(prefix: string): TableNames {
+export function tableNames(prefix: string, schema?: string): TableNames {
   if (typeof prefix !== 'string' || !prefixPattern.test(prefix)) {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
       `tablePrefix is ${shown(prefix)}; give 1-40 of A-Z a-z 0-9 _, not starting with a digit`,
     )
   }
+  const name = (table: string): string => {
+    return schema === undefined ? prefix + table : `"${schema}".${prefix}${table}`
+  }
   return Object.freeze({
-    meta: `${prefix}meta`,
-    message: `${prefix}message`,
-    inbox: `${prefix}inbox`,
-    membership: `${prefix}membership`,
-    line: `${prefix}line`,
-    process: `${prefix}process`,
+    meta: name('meta'),
+    message: name('message'),
+    inbox: name('inbox'),
+    membership: name('membership'),
+    line: name('line'),
+    process: name('process'),
   })
 }
 
@@ -105,9 +126,21 @@ export function* isSchemaMade(dialect: SqlDialect, tables: TableNames): SqlWork<
 /**
  * Creates what is missing; version 2 has all that version 1 had as it was. Other processes may do the
  * same at the same time.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when something is missing and `mayMake` is false.
  */
-export function* makeSchema(dialect: SqlDialect, tables: TableNames): SqlWork<void> {
+export function* makeSchema(
+  dialect: SqlDialect,
+  tables: TableNames,
+  mayMake = true,
+): SqlWork<void> {
   if (yield* isSchemaMade(dialect, tables)) return
+  if (!mayMake) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `the tables ${tables.message} and others are missing or older than schema version ${schemaVersion}; run "channelkit migrate", or let the backend make them with migrate: 'auto'`,
+    )
+  }
   for (const text of dialect.createTables(tables)) yield* change(text, [])
   yield* change(
     `INSERT INTO ${tables.meta} (name, value) VALUES (?, ?) ${dialect.overwrite(['name'], ['value'])}`,

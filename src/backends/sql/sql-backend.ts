@@ -30,16 +30,19 @@ import { checkReceive } from '../check-receive.ts'
 import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
 import { resolveLimits } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import { ClaimQueue, type ClaimQueueOptions } from './claim-queue.ts'
 import type { MessageRow, SqlDialect } from './dialect.ts'
 import { PendingReceive } from './pending-receive.ts'
 import {
   groupKey,
   groupOfKey,
   isSchemaMade,
+  lineKey,
   makeSchema,
   neverMs,
   rowKind,
   tableNames,
+  textOf,
 } from './schema.ts'
 import { change, rows, type SqlClient, type SqlPreparation, type SqlWork } from './sql-client.ts'
 import { SqlLines } from './sql-lines.ts'
@@ -51,6 +54,10 @@ import { TurnQueue } from './turn-queue.ts'
 export interface SqlBackendSetup {
   readonly dialect: SqlDialect
   readonly tablePrefix: string
+  /** The schema its tables stand in, where a database has several. */
+  readonly schema?: string
+  /** Whether missing tables are made on first use. Default true. */
+  readonly mayMigrate?: boolean
   /** Makes the client, which runs `preparation` on each new connection. */
   readonly connect: (preparation: SqlPreparation) => SqlClient
 }
@@ -85,6 +92,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   readonly #statements: Statements
   readonly #client: SqlClient
   readonly #queue: TurnQueue
+  /** Claims of receives without lines, where they go on beside writes. */
+  readonly #claims: ClaimQueue | undefined
+  #mayMigrate: boolean
   readonly #lines: SqlLines
   /** Channel that others take by lines → the last row of it that was lined up from here. */
   #seenElsewhere: ReadonlyMap<string, number> = new Map()
@@ -99,31 +109,50 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   #stopMaintenance: (() => void) | undefined
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
-  constructor(options: BackendOptions, { dialect, tablePrefix, connect }: SqlBackendSetup) {
+  constructor(options: BackendOptions, setup: SqlBackendSetup) {
+    const { dialect, tablePrefix, schema, connect } = setup
     this.limits = resolveLimits(options)
-    this.#statements = new Statements(dialect, tableNames(tablePrefix))
+    this.#statements = new Statements(dialect, tableNames(tablePrefix, schema))
+    this.#mayMigrate = setup.mayMigrate ?? true
     const { expiryMs, groupExpiryMs } = this.limits
     this.#inboxLeaseMs = inboxLeaseExpiries * Math.max(expiryMs, groupExpiryMs)
     this.#client = connect({ isMade: () => this.#isPrepared(), make: () => this.#prepare() })
     const tokenPrefix = randomName()
     let tokens = 0
     this.#lines = new SqlLines(this.#statements, () => `${tokenPrefix}.${++tokens}`)
-    this.#queue = new TurnQueue({
-      client: this.#client,
+    const shared = {
       statements: this.#statements,
       newTransaction: () =>
         new Transaction(this.#statements, this.#lines, this.limits, this.#seenElsewhere),
-      onCommit: ({ expiredCount, lapsedCount, seenElsewhere }) => {
+    }
+    this.#queue = new TurnQueue({
+      ...shared,
+      client: this.#client,
+      onCommit: ({ expiredCount, lapsedCount, seenElsewhere, writtenChannels }) => {
         this.#count('dropped.expired', expiredCount)
         this.#count('lapsed', lapsedCount)
         this.#seenElsewhere = seenElsewhere
+        if (writtenChannels.size > 0) this.#claims?.lookFor(writtenChannels)
       },
     })
+    if (claimsBeside(this.#client)) {
+      this.#claims = new ClaimQueue({
+        ...shared,
+        client: this.#client,
+        onCommit: ({ expiredCount }) => this.#count('dropped.expired', expiredCount),
+      })
+    }
   }
 
   async open(): Promise<void> {
     this.#checkOpen()
     await this.#client.read(() => this.#isPrepared())
+  }
+
+  /** Makes the tables or brings them up to date, whatever `migrate` says. */
+  async migrate(): Promise<void> {
+    this.#mayMigrate = true
+    await this.open()
   }
 
   async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
@@ -221,8 +250,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     checkMemberships(memberships)
     const kept = memberships.map(copyMembership)
-    const expiresAt = this.limits.clock.now() + this.limits.groupExpiryMs
-    await this.#queue.write(kept.length, (transaction) => transaction.groupAdd(kept, expiresAt))
+    await this.#queue.write(kept.length, (transaction) => transaction.groupAdd(kept))
     this.#startMaintenance()
   }
 
@@ -239,7 +267,6 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     const failures: SendFailure[] = []
     const encoded: { readonly group: string; readonly encoded: Encoded }[] = []
-    const expiresAt = this.limits.clock.now() + this.limits.expiryMs
     for (let index = 0; index < messages.length; index++) {
       const { group, content } = messages[index] as (typeof messages)[number]
       try {
@@ -254,7 +281,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       const outcomes = await this.#queue.write(encoded.length, function* (transaction) {
         const found: Outcome[] = []
         for (const message of encoded) {
-          found.push(...(yield* transaction.groupSend(message.group, message.encoded, expiresAt)))
+          found.push(...(yield* transaction.groupSend(message.group, message.encoded)))
         }
         return found
       })
@@ -318,12 +345,12 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   async announce(info: ProcessInfo, leaseMs: number): Promise<void> {
     this.#checkOpen()
     const { dialect, tables } = this.#statements
-    const values = [info.id, JSON.stringify(info), this.limits.clock.now() + leaseMs]
-    await this.#queue.write(1, () =>
+    const [id, text] = [info.id, JSON.stringify(info)]
+    await this.#queue.write(1, ({ now }) =>
       change(
         `INSERT INTO ${tables.process} (id, info, expires_at) VALUES (?, ?, ?)
          ${dialect.overwrite(['id'], ['info', 'expires_at'])}`,
-        values,
+        [id, text, now + leaseMs],
       ),
     )
     this.#startMaintenance()
@@ -346,15 +373,16 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   async cleanUp(): Promise<number> {
     this.#checkOpen()
-    const underWay = this.#cleaning
+    const underWay = this.#cleaning?.catch(() => 0)
     const cleaning = (async () => {
-      // What one under way deletes is this call's too, since it may have begun just before.
-      const before = await underWay?.catch(() => 0)
-      return (before ?? 0) + (await this.#deleteExpired())
+      await underWay
+      return await this.#deleteExpired()
     })()
     this.#cleaning = cleaning
     try {
-      return await cleaning
+      const deleted = await cleaning
+      // What one under way deleted is this call's too, since it may have begun just before.
+      return deleted + ((await underWay) ?? 0)
     } finally {
       if (this.#cleaning === cleaning) this.#cleaning = undefined
     }
@@ -399,9 +427,12 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     })
     for (let done = 0; !isRenewed && done < held.length; done += recordBatch) {
       const some = held.slice(done, done + recordBatch)
-      await this.#queue.write(some.length, (transaction) =>
-        transaction.record(inbox, some.filter(isHeld), expiresAt),
-      )
+      const record = () =>
+        this.#queue.write(some.length, (transaction) =>
+          transaction.record(inbox, some.filter(isHeld), expiresAt),
+        )
+      // What a claim has taken the inbox must have read: it may be that a membership was discarded.
+      await (this.#claims ? this.#claims.withoutClaims(record) : record())
     }
   }
 
@@ -421,22 +452,26 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#isClosed = true
     this.#stopMaintenance?.()
     this.#stopLookingForLapsed?.()
-    for (const receive of this.#queue.receives) receive.close(closedError())
+    for (const queue of [this.#queue, this.#claims]) {
+      for (const receive of queue?.receives ?? []) receive.close(closedError())
+    }
     try {
       await Promise.all([...this.#inboxes.keys()].map((inbox) => this.closeInbox(inbox)))
     } catch {
       // The database is away: the leases of the inboxes run out.
     }
     await this.#queue.drained()
+    await this.#claims?.drained()
     await this.#client.close()
   }
 
   #receive(channels: readonly string[], options: ReceiveOptions): Promise<readonly Claimed[]> {
     options.signal?.throwIfAborted()
+    const queue = options.lines ? this.#queue : (this.#claims ?? this.#queue)
     const receive = new PendingReceive([...channels], options, this.limits.clock, (ended) =>
-      this.#queue.remove(ended),
+      queue.remove(ended),
     )
-    this.#queue.add(receive)
+    queue.add(receive)
     return receive.promise
   }
 
@@ -503,12 +538,13 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     const fault = channelNameFault(channel)
     if (fault) throw fault
     const encoded = encodeContent(content, this.limits.maxContentBytes)
-    const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
-    checkNumber('expiresAt', expiry)
+    if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
     checkNumber('attempts', attempts)
+    const { reply_channel: reply } = content
+    const line = typeof reply === 'string' ? lineKey(reply) : undefined
     // `neverMs` marks changes of membership.
-    const line = typeof content.reply_channel === 'string' ? content.reply_channel : undefined
-    return { channel, encoded, expiresAt: Math.min(expiry, neverMs - 1), attempts, line }
+    const expiry = expiresAt === undefined ? undefined : Math.min(expiresAt, neverMs - 1)
+    return { channel, encoded, expiresAt: expiry, attempts, line }
   }
 
   /** What a row tells an inbox, or `undefined` when it is damaged. */
@@ -543,7 +579,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   /** Makes the tables, and opens again the inboxes that a database which was lost knew. */
   *#prepare(): SqlWork<void> {
-    yield* makeSchema(this.#statements.dialect, this.#statements.tables)
+    yield* makeSchema(this.#statements.dialect, this.#statements.tables, this.#mayMigrate)
     yield* this.#renewLeases(this.#inboxes.keys())
     if (this.#inboxes.size > 0) setImmediate(() => void this.#recordAgain())
   }
@@ -674,7 +710,7 @@ function entryOf(inbox: string, { kind, target, content }: MessageRow): InboxEnt
       }
     case rowKind.add:
     case rowKind.discard: {
-      const [group, expiresAt] = JSON.parse(content as string) as [unknown, unknown]
+      const [group, expiresAt] = JSON.parse(textOf(content)) as [unknown, unknown]
       if (typeof group !== 'string') throw new TypeError('a change of membership has no group')
       if (kind === rowKind.discard) return { kind: 'discard', group, channel }
       if (typeof expiresAt !== 'number') throw new TypeError('a membership has no expiry')
@@ -699,6 +735,10 @@ function processInfo(text: string): ProcessInfo | undefined {
 
 function isNames(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((name) => typeof name === 'string')
+}
+
+function claimsBeside(client: SqlClient): client is ClaimQueueOptions['client'] {
+  return client.claim !== undefined
 }
 
 function lineFullError(channel: string, capacity: number): ChannelkitError {

@@ -28,6 +28,17 @@ export interface SqlResult {
  */
 export type SqlWork<T> = Generator<SqlQuery, T, SqlResult>
 
+/** How work is written. */
+export interface WriteOptions<T> {
+  /**
+   * When it was called for, by `performance.now()`: from then on `busyMs` count. Default from when
+   * it first met a busy database.
+   */
+  readonly since?: number | undefined
+  /** The channels and inboxes on which it stored something, whose receivers are woken. */
+  readonly stored?: (result: T) => ReadonlySet<string>
+}
+
 /** The few things the backend asks of a database connection. */
 export interface SqlClient {
   /** How long a call waits for a database that is busy, in milliseconds. */
@@ -38,29 +49,41 @@ export interface SqlClient {
    * Runs `work` in one transaction that no other writer interleaves with, from the start again
    * when the database was busy.
    *
-   * @param since - when it was called for, by `performance.now()`: from then on `busyMs` count.
-   *   Default from when it first met a busy database.
    * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` with the driver's error as `cause`, in
-   *   bounded time; nothing is written then.
+   *   bounded time; nothing is written then, unless the connection broke during the commit.
    */
-  write<T>(work: () => SqlWork<T>, since?: number): Promise<T>
-  /** Calls the watches of every process, after a commit that stored something on `channels`. */
-  wake(channels: ReadonlySet<string>): void
+  write<T>(work: () => SqlWork<T>, options?: WriteOptions<T>): Promise<T>
+  /**
+   * Runs `work` that only takes rows by the dialect's `claim`, beside whoever writes. Left out where
+   * that is not faster than `write`, which then serves. When it rejects, what `work` has taken by
+   * then is either back in its place or, where `keepsClaims`, the caller's.
+   */
+  claim?<T>(work: () => SqlWork<T>): Promise<T>
+  /** Whether each statement of `claim` is a transaction of its own. Default false. */
+  readonly keepsClaims?: boolean
   /** Makes a watch, which is paused; `close` ends it. */
-  watch(onChange: () => void): SqlWatch
+  watch(onChange: OnChange): SqlWatch
   /** Releases the connection; idempotent. Calls that wait for the database reject. */
   close(): Promise<void>
 }
 
 /**
- * Calls `onChange` soon after a `wake` in any process, this one included, and now and then besides,
- * in case a sign was lost.
+ * Told that something was stored: on some of these channels and inboxes, or, without any, that it
+ * may have been on any.
+ */
+export type OnChange = (channels?: ReadonlySet<string>) => void
+
+/**
+ * Calls `onChange` soon after a `write` in any process stored something, this one included, and now
+ * and then besides, in case a sign was lost.
  */
 export interface SqlWatch {
   /** Calls from now on, and keeps the process alive. */
   resume(): void
   /** Calls no more until it is resumed. */
   pause(): void
+  /** Told that a look found something: more may come soon. */
+  foundSome?(): void
 }
 
 /** What a client runs on each new connection before anything else. */

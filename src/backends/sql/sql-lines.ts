@@ -1,8 +1,8 @@
 import type { Content } from '../../content.ts'
 import type { AdvanceOptions, LineOptions, LineTurn } from '../channel-backend.ts'
 import { decodeContent, type Encoded } from '../codec.ts'
-import type { MessageRow, SqlDialect, TableNames } from './dialect.ts'
-import { parkedChannel, rowKind } from './schema.ts'
+import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
+import { lineKey, parkedChannel, rowKind } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 import type { Statements } from './statements.ts'
 
@@ -24,7 +24,7 @@ interface LineRow {
 
 /** A row as the driver gives it, and the line it belongs to. */
 interface Met {
-  readonly row: MessageRow & { readonly channel: string }
+  readonly row: PlacedRow
   readonly decoded: Content | undefined
   readonly line: string | undefined
 }
@@ -111,11 +111,13 @@ export class SqlLines {
   *renew(turns: readonly LineTurn[], expiresAt: number): SqlWork<readonly LineTurn[]> {
     const lines = yield* this.#lines(turns.map(({ line }) => line))
     const held = turns.filter(({ line, token }) => lines.get(line)?.token === token)
-    const names = JSON.stringify(held.map(({ line }) => line))
-    yield* change(
-      `UPDATE ${this.#tables.line} SET expires_at = ? WHERE ${this.#dialect.among('name')}`,
-      [expiresAt, names],
-    )
+    if (held.length === 0) return []
+    const names = held.map(({ line }) => line)
+    const isNamed = this.#dialect.among('name', names)
+    yield* change(`UPDATE ${this.#tables.line} SET expires_at = ? WHERE ${isNamed.text}`, [
+      expiresAt,
+      ...isNamed.values,
+    ])
     return held.map((turn) => ({ ...turn, expiresAt }))
   }
 
@@ -166,7 +168,8 @@ export class SqlLines {
 
   /** Takes the oldest rows of some channels off the table. */
   *#meet(channels: readonly string[], most: number): SqlWork<readonly Met[]> {
-    const found = yield* rows<Met['row']>(this.#oldestText(channels.length), [
+    if (channels.length === 0) return []
+    const found = yield* this.#dialect.take(this.#tables, this.#oldestText(channels.length), [
       ...channels.flatMap((channel) => [channel, most]),
       most,
     ])
@@ -214,7 +217,7 @@ export class SqlLines {
       changed.set(line.name, line)
     }
     const parked: (readonly SqlValue[])[] = []
-    const moved: number[] = []
+    const moved: (readonly SqlValue[])[] = []
     const expiresAt = work.now + leaseMs
     let isAgain = false
     const isOther = new Set(others)
@@ -241,8 +244,9 @@ export class SqlLines {
       if (!isLive) continue
       const current = lines.get(name)
       if (current && current.ready_id !== row.id) {
-        parked.push(parkedRow(row, name))
-        if (isOther.has(met)) moved.push(row.id)
+        const row = parkedRow(met.row, name)
+        if (isOther.has(met)) moved.push(row)
+        else parked.push(row)
       } else if (isOther.has(met)) {
         if (!current) set({ name, token: null, ready_id: row.id, expires_at: row.expires_at })
       } else {
@@ -251,7 +255,11 @@ export class SqlLines {
         set({ name, token, ready_id: null, expires_at: expiresAt })
       }
     }
-    for (const id of moved) yield* change(`DELETE FROM ${this.#tables.message} WHERE id = ?`, [id])
+    for (const each of moved) {
+      // A receiver without lines may just have taken it.
+      const text = `DELETE FROM ${this.#tables.message} WHERE id = ?`
+      if ((yield* change(text, [each[0] as number])) > 0) parked.push(each)
+    }
     if (parked.length > 0) yield* this.#statements.insertWithIds(parked)
     yield* this.#write([...changed.values()])
     return isAgain
@@ -275,13 +283,13 @@ export class SqlLines {
   /** Takes the first live parked row of each line off the table. */
   *#unpark(names: readonly string[], now: number): SqlWork<readonly Met['row'][]> {
     const { message } = this.#tables
-    const found = yield* rows<Met['row']>(
-      `DELETE FROM ${message} WHERE id IN (
-         SELECT min(id) FROM ${message}
-         WHERE kind = ${rowKind.parked} AND ${this.#dialect.among('target')} AND expires_at > ?
-         GROUP BY target)
-       RETURNING id, channel, kind, target, content, expires_at, attempts`,
-      [JSON.stringify(names), now],
+    const isNamed = this.#dialect.among('target', names)
+    const found = yield* this.#dialect.take(
+      this.#tables,
+      `SELECT min(id) FROM ${message}
+       WHERE kind = ${rowKind.parked} AND ${isNamed.text} AND expires_at > ?
+       GROUP BY target`,
+      [...isNamed.values, now],
     )
     return found.map((row) => ({ ...row, content: this.#dialect.contentOf(row.content) }))
   }
@@ -296,10 +304,10 @@ export class SqlLines {
 
   *#lines(names: readonly string[]): SqlWork<Map<string, LineRow>> {
     if (names.length === 0) return new Map()
+    const isNamed = this.#dialect.among('name', names)
     const found = yield* rows<LineRow>(
-      `SELECT name, token, ready_id, expires_at FROM ${this.#tables.line}
-       WHERE ${this.#dialect.among('name')}`,
-      [JSON.stringify(names)],
+      `SELECT name, token, ready_id, expires_at FROM ${this.#tables.line} WHERE ${isNamed.text}`,
+      isNamed.values,
     )
     return new Map(found.map((line) => [line.name, line]))
   }
@@ -313,16 +321,19 @@ export class SqlLines {
 
   *#free(names: readonly string[]): SqlWork<void> {
     if (names.length === 0) return
-    yield* change(`DELETE FROM ${this.#tables.line} WHERE ${this.#dialect.among('name')}`, [
-      JSON.stringify(names),
-    ])
+    const isNamed = this.#dialect.among('name', names)
+    yield* change(`DELETE FROM ${this.#tables.line} WHERE ${isNamed.text}`, isNamed.values)
   }
 
   #met(row: Met['row']): Met {
     const read = { ...row, content: this.#dialect.contentOf(row.content) }
     const content = decoded(read)
     const line = content?.reply_channel
-    return { row: read, decoded: content, line: typeof line === 'string' ? line : undefined }
+    return {
+      row: read,
+      decoded: content,
+      line: typeof line === 'string' ? lineKey(line) : undefined,
+    }
   }
 
   /** For so many channels: reads no more of each than are asked for, however many wait. */
@@ -335,9 +346,7 @@ export class SqlLines {
         (_, index) =>
           `SELECT id FROM (SELECT id FROM ${message} WHERE channel = ? ORDER BY id LIMIT ?) AS c${index}`,
       )
-      text = `DELETE FROM ${message} WHERE id IN (
-          SELECT id FROM (${each.join(' UNION ALL ')}) AS oldest ORDER BY id LIMIT ?)
-        RETURNING id, channel, kind, target, content, expires_at, attempts`
+      text = `SELECT id FROM (${each.join(' UNION ALL ')}) AS oldest ORDER BY id LIMIT ?`
       this.#oldest.set(count, text)
     }
     return text

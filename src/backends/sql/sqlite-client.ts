@@ -1,7 +1,14 @@
 import { realpathSync, statSync } from 'node:fs'
 import { ChannelkitError, shown } from '../../errors.ts'
 import { FileWatch, touch } from './file-watch.ts'
-import type { SqlClient, SqlPreparation, SqlResult, SqlWatch, SqlWork } from './sql-client.ts'
+import type {
+  SqlClient,
+  SqlPreparation,
+  SqlResult,
+  SqlWatch,
+  SqlWork,
+  WriteOptions,
+} from './sql-client.ts'
 import {
   loadSqliteDriver,
   SqliteConnection,
@@ -58,12 +65,10 @@ export class SqliteClient implements SqlClient {
     return this.#run((connection) => drive(connection, work()))
   }
 
-  write<T>(work: () => SqlWork<T>, since?: number): Promise<T> {
-    return this.#run((connection) => inTransaction(connection, work), since)
-  }
-
-  wake(): void {
-    touch(this.#wakeFile())
+  async write<T>(work: () => SqlWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
+    const result = await this.#run((connection) => inTransaction(connection, work), since)
+    if (stored && stored(result).size > 0) touch(this.#wakeFile())
+    return result
   }
 
   watch(onChange: () => void): SqlWatch {

@@ -1,6 +1,6 @@
-import type { MessageRow, SqlDialect, TableNames } from './dialect.ts'
+import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
 import { rowKind } from './schema.ts'
-import { change, rows, type SqlWork } from './sql-client.ts'
+import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 
 /** libsql gives bytes as an `ArrayBuffer`. */
 type DriverRow = Omit<MessageRow, 'content'> & {
@@ -86,6 +86,18 @@ export const sqliteDialect: SqlDialect = {
     return taken.map(withBytes).sort((a, b) => a.id - b.id)
   },
 
+  *take(
+    { message }: TableNames,
+    select: string,
+    values: readonly SqlValue[],
+  ): SqlWork<readonly PlacedRow[]> {
+    return yield* rows<PlacedRow>(
+      `DELETE FROM ${message} WHERE id IN (${select})
+       RETURNING id, channel, kind, target, content, expires_at, attempts`,
+      values,
+    )
+  },
+
   *deleteExpired({ message }: TableNames, now: number, most: number): SqlWork<number> {
     return yield* change(
       `DELETE FROM ${message}
@@ -94,7 +106,13 @@ export const sqliteDialect: SqlDialect = {
     )
   },
 
-  among: (column) => `${column} IN (SELECT value FROM json_each(?))`,
+  deleteExpiredOn: ({ message }: TableNames, channel: string, now: number): SqlWork<number> =>
+    change(`DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`, [channel, now]),
+
+  among: (column, texts) => ({
+    text: `${column} IN (SELECT value FROM json_each(?))`,
+    values: [JSON.stringify(texts)],
+  }),
 
   contentOf: (content) =>
     content instanceof ArrayBuffer ? new Uint8Array(content) : (content as MessageRow['content']),

@@ -8,7 +8,7 @@ import type {
 } from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
 import type { MessageRow } from './dialect.ts'
-import { groupKey, neverMs, rowKind } from './schema.ts'
+import { groupKey, neverMs, rowKind, textOf } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 import type { LinedRow, LineWork, SqlLines } from './sql-lines.ts'
 import type { NewMembership, NewRow, Statements } from './statements.ts'
@@ -17,7 +17,8 @@ import type { NewMembership, NewRow, Statements } from './statements.ts'
 export interface EncodedMessage {
   readonly channel: string
   readonly encoded: Encoded
-  readonly expiresAt: number
+  /** Undefined for the default from when it is stored. */
+  readonly expiresAt: number | undefined
   readonly attempts: number
   /** The reply channel in its content, on a work channel. */
   readonly line: string | undefined
@@ -87,7 +88,8 @@ export class Transaction implements LineWork {
 
   *send(messages: readonly EncodedMessage[]): SqlWork<readonly Outcome[]> {
     const outcomes: Outcome[] = []
-    for (const { channel, encoded, expiresAt, attempts, line } of messages) {
+    const expiry = this.now + this.#limits.expiryMs
+    for (const { channel, encoded, expiresAt = expiry, attempts, line } of messages) {
       if (isReplyChannel(channel)) {
         const inbox = inboxOf(channel)
         const target = channel.slice(inbox.length)
@@ -127,8 +129,9 @@ export class Transaction implements LineWork {
   }
 
   /** Gives each inbox of the group and each member work channel one copy. */
-  *groupSend(group: string, encoded: Encoded, expiresAt: number): SqlWork<readonly Outcome[]> {
+  *groupSend(group: string, encoded: Encoded): SqlWork<readonly Outcome[]> {
     const key = groupKey(group)
+    const expiresAt = this.now + this.#limits.expiryMs
     let receivers = this.#groups.get(key)
     if (!receivers) {
       yield* this.#flushMemberships()
@@ -154,7 +157,8 @@ export class Transaction implements LineWork {
     return outcomes
   }
 
-  *groupAdd(memberships: readonly Membership[], expiresAt: number): SqlWork<void> {
+  *groupAdd(memberships: readonly Membership[]): SqlWork<void> {
+    const expiresAt = this.now + this.#limits.groupExpiryMs
     for (const { group, channel } of memberships) {
       const key = groupKey(group)
       let inbox = ''
@@ -214,12 +218,14 @@ export class Transaction implements LineWork {
   /** Records memberships that an inbox knows of, unless it has yet to read that one was discarded. */
   *record(inbox: string, memberships: readonly Membership[], expiresAt: number): SqlWork<void> {
     yield* this.finish()
-    const discards = yield* rows<{ readonly target: string; readonly content: string }>(
+    const discards = yield* rows<{ readonly target: string; readonly content: unknown }>(
       `SELECT target, content FROM ${this.#statements.tables.message}
        WHERE channel = ? AND expires_at = ${neverMs} AND kind = ${rowKind.discard}`,
       [inbox],
     )
-    const ended = new Set(discards.map(({ target, content }) => `${inbox}${target} ${content}`))
+    const ended = new Set(
+      discards.map(({ target, content }) => `${inbox}${target} ${textOf(content)}`),
+    )
     for (const { group, channel } of memberships) {
       if (ended.has(`${channel} ${JSON.stringify([group])}`)) continue
       this.#record(groupKey(group), inboxOf(channel), channel, expiresAt)
@@ -259,61 +265,68 @@ export class Transaction implements LineWork {
   }
 
   /**
-   * Takes up to `max` rows, dividing them between those of `channels` that have some, the first
-   * `turn` channels last. The claim of everything that is ever received.
+   * Takes up to `max` rows into `claimed`, dividing them between those of `channels` that have some,
+   * the first `turn` channels last. The claim of everything that is ever received.
    */
   *claim(
+    claimed: Claimed[],
     channels: readonly string[],
     max: number,
     turn: number,
     lines?: LineOptions,
-  ): SqlWork<readonly Claimed[]> {
+  ): SqlWork<void> {
     yield* this.finish()
     const plain = lines ? channels.filter((each) => !lines.channels.includes(each)) : channels
-    if (!lines || plain.length === channels.length) return yield* this.#claimPlain(plain, max, turn)
+    if (!lines || plain.length === channels.length) {
+      yield* this.#claimPlain(claimed, plain, max, turn)
+      return
+    }
     // Rounded up or down at random, or a batch of one would always be of the same kind.
     const ofLines = (max * (channels.length - plain.length)) / channels.length
     const share = Math.floor(ofLines + Math.random())
-    const first = yield* this.#claimByLines(lines, share)
-    const left = max - first.length
-    const others =
-      plain.length > 0 && left > 0 ? yield* this.#claimPlain(plain, left, turn % plain.length) : []
-    const stillLeft = others.reduce((room, { rows: taken }) => room - taken.length, left)
+    let left = max - (yield* this.#claimByLines(claimed, lines, share))
+    if (plain.length > 0) {
+      left -= yield* this.#claimPlain(claimed, plain, left, turn % plain.length)
+    }
     // All its channels, though only some are known to have rows: others may hold older ones.
-    return [...first, ...others, ...(yield* this.#claimByLines(lines, stillLeft))]
+    yield* this.#claimByLines(claimed, lines, left)
   }
 
-  *#claimByLines(lines: LineOptions, most: number): SqlWork<readonly Claimed[]> {
-    if (most === 0) return []
+  *#claimByLines(claimed: Claimed[], lines: LineOptions, most: number): SqlWork<number> {
+    if (most === 0) return 0
     for (const channel of lines.channels) this.#room.delete(channel)
     const taken = yield* this.#lines.claim(this, lines, most)
-    return taken.map((row) => ({ channel: row.channel, rows: [row] }))
+    for (const row of taken) claimed.push({ channel: row.channel, rows: [row] })
+    return taken.length
   }
 
+  /** Claims each channel's share, and what is left of the batch; returns how many rows that were. */
   *#claimPlain(
+    claimed: Claimed[],
     channels: readonly string[],
     max: number,
     turn: number,
-  ): SqlWork<readonly Claimed[]> {
+  ): SqlWork<number> {
     const ordered = channels.map((_, index) => channels[(index + turn) % channels.length] as string)
-    const claimed: Claimed[] = []
+    const found: string[] = []
     let left = max
     for (let index = 0; index < ordered.length && left > 0; index++) {
       // What one channel leaves of its share goes to those behind it.
       const share = Math.ceil(left / (ordered.length - index))
       const channel = ordered[index] as string
-      const found = yield* this.#claimOn(channel, share)
-      if (found.length > 0) claimed.push({ channel, rows: found })
-      left -= found.length
+      const rows = yield* this.#claimOn(channel, share)
+      if (rows.length === 0) continue
+      claimed.push({ channel, rows })
+      found.push(channel)
+      left -= rows.length
     }
-    const taken = [...claimed]
-    for (const { channel } of taken) {
+    for (const channel of found) {
       if (left === 0 || ordered.length === 1) break
-      const found = yield* this.#claimOn(channel, left)
-      if (found.length > 0) claimed.push({ channel, rows: found })
-      left -= found.length
+      const rows = yield* this.#claimOn(channel, left)
+      if (rows.length > 0) claimed.push({ channel, rows })
+      left -= rows.length
     }
-    return claimed
+    return max - left
   }
 
   /** Inserts what was gathered. */
@@ -324,23 +337,16 @@ export class Transaction implements LineWork {
   }
 
   *#claimOn(channel: string, most: number): SqlWork<readonly MessageRow[]> {
-    const taken = yield* this.#statements.dialect.claim(this.#statements.tables, channel, most)
+    const { dialect, tables } = this.#statements
+    const taken = yield* dialect.claim(tables, channel, most)
     this.#room.delete(channel)
     const live = taken.filter((row) => row.expires_at > this.now)
     if (live.length === taken.length) return live
     this.expiredCount += taken.length - live.length
     // The others that have expired go at once, so that the second claim meets live ones alone.
-    const { message } = this.#statements.tables
-    this.expiredCount += yield* change(
-      `DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`,
-      [channel, this.now],
-    )
+    this.expiredCount += yield* dialect.deleteExpiredOn(tables, channel, this.now)
     if (taken.length < most) return live
-    const more = yield* this.#statements.dialect.claim(
-      this.#statements.tables,
-      channel,
-      most - live.length,
-    )
+    const more = yield* dialect.claim(tables, channel, most - live.length)
     return [...live, ...more]
   }
 

@@ -59,7 +59,7 @@ export class TurnQueue {
     this.#receives.add(receive)
     this.#due.add(receive)
     // From before the first look, so that nothing can come unnoticed after it.
-    this.#watch ??= this.#options.client.watch(() => this.#lookForAll())
+    this.#watch ??= this.#options.client.watch((channels) => this.#lookFor(channels))
     this.#watch.resume()
     this.#schedule()
   }
@@ -125,15 +125,17 @@ export class TurnQueue {
           return
         }
       }
-      const transaction = await client.write(
-        () => this.#work(writes, due, occupied, claiming),
-        writes[0]?.calledAt,
-      )
-      if (transaction.writtenChannels.size > 0) client.wake(transaction.writtenChannels)
+      const transaction = await client.write(() => this.#work(writes, due, occupied, claiming), {
+        since: writes[0]?.calledAt,
+        stored: ({ writtenChannels }) => writtenChannels,
+      })
       this.#options.onCommit(transaction)
       for (const write of writes) write.resolve(write.result as never)
       for (const receive of due) if (!claiming.has(receive)) receive.settle()
-      for (const receive of claiming) receive.settle()
+      for (const receive of claiming) {
+        if (receive.hasClaimed) this.#watch?.foundSome?.()
+        receive.settle()
+      }
     } catch (error) {
       this.#reject(writes, error)
       for (const receive of new Set([...due, ...claiming])) receive.fail(error)
@@ -192,8 +194,12 @@ export class TurnQueue {
     return new Set(yield* dialect.occupied(tables, [...channels]))
   }
 
-  #lookForAll(): void {
-    for (const receive of this.#receives) this.#due.add(receive)
+  #lookFor(channels: ReadonlySet<string> | undefined): void {
+    for (const receive of this.#receives) {
+      if (!channels || receive.channels.some((channel) => channels.has(channel))) {
+        this.#due.add(receive)
+      }
+    }
     if (this.#due.size > 0) this.#schedule()
   }
 }
