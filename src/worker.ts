@@ -66,6 +66,8 @@ const echo: Consumer = async (message) => {
 
 // Long enough to survive a busy event loop, short enough that a dead worker is soon not counted on.
 const leaseMs = 30_000
+// Workers that take messages by lines hear within this time which channels others take so.
+const lookMs = 2_000
 const firstRequeueMs = 100
 const longestRequeueMs = 10_000
 // So many messages wait in memory for another try, for each consumer that may run.
@@ -101,6 +103,8 @@ export class Worker {
   /** Channels that other workers linearize → when one was last seen to. */
   readonly #linearizedElsewhere = new Map<string, number>()
   readonly #stopping = new AbortController()
+  /** Ends a wait for messages, to begin another: at the stop, and when `#lines` has changed. */
+  #waiting = new AbortController()
   readonly #parked = new Set<Parked>()
   readonly #running = new Set<Run>()
   #onSlotFree: (() => void) | undefined
@@ -109,6 +113,7 @@ export class Worker {
   #starting: Promise<void> | undefined
   #stopped: Promise<readonly RunningConsumer[]> | undefined
   #stopAnnouncing: (() => void) | undefined
+  #stopLooking: (() => void) | undefined
   #batchesThisTurn = 0
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the setting and its value. */
@@ -183,6 +188,7 @@ export class Worker {
 
   async #start(): Promise<void> {
     await this.#announce()
+    if (this.#lines) await this.#lookElsewhere()
     if (this.#stopping.signal.aborted) return
     this.#stopAnnouncing = repeat(
       this.#clock,
@@ -193,6 +199,17 @@ export class Worker {
       },
       leaseMs / 3,
     )
+    if (this.#lines) {
+      this.#stopLooking = repeat(
+        this.#clock,
+        () => {
+          this.#lookElsewhere().catch((error: unknown) => {
+            this.#logger.debug({ err: error }, 'worker could not read the list of workers')
+          })
+        },
+        lookMs,
+      )
+    }
     this.#loop = this.#receiveLoop()
   }
 
@@ -208,10 +225,12 @@ export class Worker {
 
   async #stop(): Promise<readonly RunningConsumer[]> {
     this.#stopping.abort()
+    this.#waiting.abort()
     this.#onSlotFree?.()
     await this.#starting?.catch(() => {})
     await this.#loop
     this.#stopAnnouncing?.()
+    this.#stopLooking?.()
     await Promise.all([...this.#parked].map((parked) => this.#resend(parked)))
     if (this.#running.size > 0) {
       await new Promise<void>((resolve) => {
@@ -244,7 +263,6 @@ export class Worker {
       },
       leaseMs,
     )
-    if (this.#lines) await this.#lookElsewhere()
   }
 
   /** Learns which channels other workers take by lines and this one does not consume. */
@@ -260,7 +278,11 @@ export class Worker {
       if (now - seenAt > this.#backend.limits.expiryMs) this.#linearizedElsewhere.delete(channel)
     }
     const elsewhere = [...this.#linearizedElsewhere.keys()]
+    if (`${elsewhere}` === `${this.#lines?.elsewhere ?? ''}`) return
     this.#lines = { channels: this.#linearized, elsewhere, leaseMs: this.#lineLeaseMs }
+    // A receive that waits already knows nothing of it.
+    this.#waiting.abort()
+    if (!this.#stopping.signal.aborted) this.#waiting = new AbortController()
   }
 
   readonly #startedAt = Date.now()
@@ -275,11 +297,12 @@ export class Worker {
         continue
       }
       await this.#giveOthersATurn()
+      const waiting = this.#waiting.signal
       try {
         const batch = await this.#backend.receive(this.#channels, {
           max: free,
           waitMs: Number.POSITIVE_INFINITY,
-          signal,
+          signal: waiting,
           ...(this.#lines && { lines: this.#lines }),
         })
         if (backoff.isFailing) this.#logger.info({}, 'channel backend is back')
@@ -291,6 +314,7 @@ export class Worker {
         }
       } catch (error) {
         if (signal.aborted) return
+        if (waiting.aborted) continue
         if (isChannelkitError(error, 'ERR_BACKEND_CLOSED')) {
           this.#logger.warn({ err: error }, 'worker ends, since its channel backend was closed')
           return

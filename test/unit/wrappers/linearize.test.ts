@@ -411,6 +411,46 @@ describe('linearize', () => {
       for (const { worker } of workers) await worker.stop()
     })
 
+    it.each([
+      ['before', 0],
+      ['after', 60_000],
+    ])('keeps order with a worker of other channels that started %s it', async (_, laterMs) => {
+      const clock = new FakeClock()
+      const store = new MemoryStore()
+      const seen: string[] = []
+      const held = deferred()
+      const consumer = linearize(async ({ channel, content }: Message) => {
+        seen.push(`${channel} ${content.reply_channel}`)
+        if (content.reply_channel === 'bob') await held.promise
+      })
+      const open = () => new MemoryBackend({ store, clock })
+      const start = async (channel: string) => {
+        const routing = new Map([[channel, consumer]])
+        const worker = new Worker({ backend: open(), routing, concurrency: 1 })
+        await worker.start()
+        return worker
+      }
+      const sender = open()
+      const send = (channel: string, client: string) =>
+        sender.send([{ channel, content: { reply_channel: client } }])
+      const leaving = await start('disconnect')
+      await clock.advance(laterMs)
+      const receiving = await start('receive')
+      await clock.advance(2_100)
+      await send('receive', 'bob')
+      await send('receive', 'ada')
+
+      // The worker that would take it first is idle, the other is busy with bob.
+      await send('disconnect', 'ada')
+      await clock.advance(3_000)
+      expect(seen).toEqual(['receive bob'])
+      held.resolve()
+      await clock.advance(0)
+
+      expect(seen).toEqual(['receive bob', 'receive ada', 'disconnect ada'])
+      for (const worker of [leaving, receiving]) await worker.stop()
+    })
+
     it('goes on at once where a stopping worker’s consumer has ended', async () => {
       const seen: string[] = []
       const held = deferred()
