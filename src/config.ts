@@ -10,7 +10,7 @@ import type { WorkerSettings } from './worker.ts'
 /** What carries the messages of one named backend, and who consumes them. */
 export interface ChannelBackendConfig {
   /**
-   * A backend, a function that makes one, or a URL: `memory:`, `sqlite:FILE`. Default
+   * A backend, a function that makes one, or a URL: `memory:`, `sqlite:FILE`, `redis://HOST:PORT`. Default
    * `sqlite:.channelkit/channels.sqlite`.
    */
   readonly backend?: ChannelBackend | (() => ChannelBackend | Promise<ChannelBackend>) | string

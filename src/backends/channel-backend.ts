@@ -64,6 +64,26 @@ export interface OutgoingMessage {
   readonly handsOver?: boolean
 }
 
+/**
+ * Tells a batch from the others of its sender, so that one which failed with
+ * `ERR_BACKEND_UNAVAILABLE`, and may be stored or not, can be sent again.
+ */
+export interface BatchMark {
+  /** 1-200 of `A-Z a-z 0-9 . _ -`; a name that nobody else uses. */
+  readonly sender: string
+  /** A whole number, higher for each further batch of the sender. */
+  readonly number: number
+}
+
+/** How a batch is sent. */
+export interface SendOptions {
+  /**
+   * With the same mark the same batch may be sent again within a minute, and is stored once (C22).
+   * One sender has one batch under way at a time. Default: none.
+   */
+  readonly mark?: BatchMark
+}
+
 /** A message that was not stored, by its place in the batch, and why. */
 export interface SendFailure {
   readonly index: number
@@ -262,7 +282,7 @@ export interface ChannelBackend {
    *
    * @returns the failures; an empty list when everything is stored.
    */
-  send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]>
+  send(messages: readonly OutgoingMessage[], options?: SendOptions): Promise<readonly SendFailure[]>
 
   /**
    * Takes the oldest live messages waiting on any of `channels`, dividing the batch between those

@@ -5,6 +5,7 @@ export type {
   BackendLimits,
   BackendOptions,
   BackendSupport,
+  BatchMark,
   ChannelBackend,
   ChannelInfo,
   Delivery,
@@ -20,6 +21,7 @@ export type {
   ProcessInfo,
   ReceiveOptions,
   SendFailure,
+  SendOptions,
 } from './channel-backend.ts'
 export { decodeContent, type Encoded, encodeContent } from './codec.ts'
 export { resolveLimits } from './limits.ts'

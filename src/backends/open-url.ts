@@ -42,10 +42,20 @@ export async function openBackendUrl(
       const { PostgresBackend } = await import('./sql/postgres.ts')
       return new PostgresBackend({ url, migrate: isProduction ? 'manual' : 'auto' })
     }
+    case 'redis:':
+    case 'rediss:':
+    case 'redis+unix:':
+    case 'redis+sentinel:':
+    case 'rediss+sentinel:':
+    case 'redis+cluster:':
+    case 'rediss+cluster:': {
+      const { RedisBackend } = await import('./redis/redis.ts')
+      return new RedisBackend({ url })
+    }
     default:
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
-        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE or postgres://USER@HOST/DATABASE`,
+        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE or redis://HOST:PORT`,
       )
   }
 }

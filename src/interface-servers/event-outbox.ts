@@ -4,6 +4,7 @@ import { type ChannelkitError, isChannelkitError } from '../errors.ts'
 import { Backoff } from '../internal/backoff.ts'
 import type { Counters } from '../internal/counters.ts'
 import type { Logger } from '../logger.ts'
+import { randomName } from '../names.ts'
 
 /** One client whose events must reach their channels in the order in which they happened. */
 export interface EventSource {
@@ -76,8 +77,12 @@ export class EventOutbox {
   readonly #backoff: Backoff
   #ready: Line[] = []
   readonly #full = new Map<string, FullChannel>()
-  /** Lines of batches that failed because the backend is away; nothing is sent while it has some. */
-  #away: Line[] = []
+  /** The batch that failed because the backend is away: sent again as it is before any other. */
+  #failed: Batch | undefined
+  /** Tells this outbox's batches from all others. */
+  readonly #name = randomName()
+  #batches = 0
+  #isAway = false
   #bytes = 0
   #isSending = false
   #isScheduled = false
@@ -141,7 +146,7 @@ export class EventOutbox {
       this.#counters.add('dropped.shutdown', line.events.length)
     }
     this.#ready = []
-    this.#away = []
+    this.#failed = undefined
     this.#full.clear()
     this.#lines.clear()
     this.#settleIdle()
@@ -160,8 +165,8 @@ export class EventOutbox {
   async #sendAll(): Promise<void> {
     if (this.#isSending) return
     this.#isSending = true
-    while (!this.#isClosed && this.#away.length === 0) {
-      const batch = this.#nextBatch()
+    while (!this.#isClosed && !this.#isAway) {
+      const batch = this.#failed ?? this.#nextBatch()
       if (batch.events.length === 0) break
       await this.#sendBatch(batch)
     }
@@ -175,7 +180,7 @@ export class EventOutbox {
    * a later one of the same client through.
    */
   #nextBatch(): Batch {
-    const batch: Batch = { events: [], spans: [] }
+    const batch: Batch = { number: ++this.#batches, events: [], spans: [] }
     for (const full of this.#full.values()) {
       // Where the batch is full before its turn, the turn remains.
       if (!full.isDue || batch.events.length >= maxBatch) continue
@@ -203,9 +208,12 @@ export class EventOutbox {
 
   async #sendBatch(batch: Batch): Promise<void> {
     try {
-      const failures = await this.#backend.send(batch.events)
+      const mark = { sender: this.#name, number: batch.number }
+      const failures = await this.#backend.send(batch.events, { mark })
       this.#backoff.succeeded()
-      if (!this.#isClosed) this.#settle(batch, failures)
+      if (this.#isClosed) return
+      this.#settle(batch, failures)
+      if (this.#failed === batch) this.#goOnAfterOutage()
     } catch (error) {
       if (this.#isClosed) return
       if (isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE')) {
@@ -215,6 +223,7 @@ export class EventOutbox {
       this.#counters.add('dropped.refused', batch.events.length)
       this.#logger.error({ err: error }, 'events are dropped')
       this.#settle(batch, [])
+      if (this.#failed === batch) this.#goOnAfterOutage()
     }
   }
 
@@ -299,17 +308,21 @@ export class EventOutbox {
     if (!this.#backoff.isFailing) {
       this.#logger.error({ err: error }, 'channel backend is away; clients wait')
     }
-    for (const { line } of batch.spans) {
-      this.#away.push(line)
-      this.#hold(line)
-    }
+    for (const { line } of batch.spans) this.#hold(line)
+    // It may be stored already: only the same batch with its mark is not stored twice.
+    this.#failed = batch
+    this.#isAway = true
     this.#backend.limits.clock.schedule(() => {
-      // What was full before may have room, and is found full again if not.
-      for (const { lines } of this.#full.values()) this.#ready.unshift(...lines)
-      this.#full.clear()
-      this.#ready.unshift(...this.#away.splice(0))
+      this.#isAway = false
       this.#schedule()
     }, this.#backoff.nextMs())
+  }
+
+  #goOnAfterOutage(): void {
+    this.#failed = undefined
+    // What was full before may have room, and is found full again if not.
+    for (const { lines } of this.#full.values()) this.#ready.unshift(...lines)
+    this.#full.clear()
   }
 
   #hold(line: Line): void {
@@ -325,6 +338,7 @@ export class EventOutbox {
 
 /** Events under way together. */
 interface Batch {
+  readonly number: number
   readonly events: OutgoingMessage[]
   readonly spans: Span[]
 }

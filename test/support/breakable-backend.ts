@@ -4,6 +4,7 @@ import type {
   OutgoingMessage,
   ReceiveOptions,
   SendFailure,
+  SendOptions,
 } from 'channelkit/backend'
 import { MemoryBackend } from 'channelkit/memory'
 
@@ -11,6 +12,14 @@ import { MemoryBackend } from 'channelkit/memory'
 export class BreakableBackend extends MemoryBackend {
   #isAway = false
   #breaking = new AbortController()
+  #isReplyLost = false
+  /** Outcomes of the marked batches that were stored. */
+  readonly #stored = new Map<string, readonly SendFailure[]>()
+
+  /** What is sent next is stored, and rejects with `ERR_BACKEND_UNAVAILABLE` all the same. */
+  losesNextReply(): void {
+    this.#isReplyLost = true
+  }
 
   /** From here on calls reject with `ERR_BACKEND_UNAVAILABLE`, those that wait included. */
   breaks(): void {
@@ -23,9 +32,17 @@ export class BreakableBackend extends MemoryBackend {
     this.#breaking = new AbortController()
   }
 
-  override async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
+  override async send(
+    messages: readonly OutgoingMessage[],
+    { mark }: SendOptions = {},
+  ): Promise<readonly SendFailure[]> {
     if (this.#isAway) throw unavailable()
-    return super.send(messages)
+    const key = JSON.stringify(mark)
+    const failures = this.#stored.get(key) ?? (await super.send(messages))
+    if (mark) this.#stored.set(key, failures)
+    if (!this.#isReplyLost) return failures
+    this.#isReplyLost = false
+    throw unavailable()
   }
 
   override async receive(

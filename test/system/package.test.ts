@@ -52,6 +52,7 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
   './memory': ['MemoryBackend', 'MemoryStore'],
   './sqlite': ['SqliteBackend'],
   './postgres': ['PostgresBackend'],
+  './redis': ['RedisBackend'],
   './backend': ['ReplyInbox', 'decodeContent', 'encodeContent', 'resolveLimits'],
   './server': ['attach', 'createHttpServer'],
   './sessions': [

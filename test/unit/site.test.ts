@@ -17,11 +17,11 @@ describe('Site', () => {
       [() => ({}), 'channelBackends.default.backend is [object Object]; give a backend'],
       [
         '',
-        'channel backend URL "" is of no known kind; use memory:, sqlite:FILE or postgres://USER@HOST/DATABASE',
+        'channel backend URL "" is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE or redis://HOST:PORT',
       ],
       ['sqlite::memory:', 'channel backend URL "sqlite::memory:" names no file; use memory:'],
       ['sqlite:', 'channel backend URL "sqlite:" names no file; use memory:'],
-      ['redis://user:secret@host/', 'channel backend URL "redis://user:…@host/" is of no known'],
+      ['amqp://user:secret@host/', 'channel backend URL "amqp://user:…@host/" is of no known'],
     ])('refuses the backend %o', async (backend, message) => {
       const loading = Site.load({ channelBackends: { default: { backend: backend as never } } })
 

@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ChannelkitError } from '../../errors.ts'
+import type { ServerClock } from '../server-clock.ts'
 import { Poll } from './poll.ts'
 import {
   loadPostgresDriver,
@@ -11,7 +12,6 @@ import {
 } from './postgres-driver.ts'
 import { isConnectionLost, isPassing, isTableMissing, postgresFault } from './postgres-fault.ts'
 import { PostgresListener } from './postgres-listener.ts'
-import type { ServerClock } from './server-clock.ts'
 import type {
   OnChange,
   SqlClient,

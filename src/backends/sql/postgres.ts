@@ -1,9 +1,9 @@
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import { ServerClock } from '../server-clock.ts'
 import { PostgresClient } from './postgres-client.ts'
 import { postgresDialect } from './postgres-dialect.ts'
 import type { PostgresPool } from './postgres-driver.ts'
-import { ServerClock } from './server-clock.ts'
 import { SqlBackend } from './sql-backend.ts'
 import { checkMigrate, checkServerOption, type MigrateOption } from './sql-options.ts'
 

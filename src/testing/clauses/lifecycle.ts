@@ -165,6 +165,31 @@ export const lifecycleClauses: readonly Clause[] = [
     },
   },
   {
+    id: 'C22',
+    promise: 'stores a marked batch once, which failed for an outage and was sent again',
+    async check({ open, store }) {
+      const backend = await open()
+      const mark = { sender: 'sender', number: 1 }
+      const batch = numbered('news', 1, 2)
+      await backend.open()
+
+      const mend = await store.breakConnection?.()
+      if (mend) {
+        for (const _try of range(1, 3)) {
+          await assert.rejects(backend.send(batch, { mark }), unavailable)
+        }
+        await mend()
+      }
+      await eventually(async () => {
+        const [outcome] = await Promise.allSettled([backend.send(batch, { mark })])
+        assert.equal(outcome.status, 'fulfilled', 'the service is back, the backend is not')
+      })
+      await send(backend, numbered('news', 3))
+
+      assert.deepEqual(await takeNumbers(backend, 'news'), [1, 2, 3])
+    },
+  },
+  {
     id: 'X5',
     promise: 'keeps nothing scheduled after close',
     async check({ open, clock }) {

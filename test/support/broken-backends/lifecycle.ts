@@ -1,7 +1,7 @@
 import type { ReceiveOptions } from '../../../src/backends/channel-backend.ts'
 import { MemoryBackend } from '../../../src/backends/memory/memory-backend.ts'
 import { MemoryStore } from '../../../src/backends/memory/memory-store.ts'
-import { isChannelkitError } from '../../../src/errors.ts'
+import { ChannelkitError, isChannelkitError } from '../../../src/errors.ts'
 import { Backend, type CreateStore, type Fault, storesOf } from './backend.ts'
 
 class FlushForgetsGroups extends Backend {
@@ -53,6 +53,34 @@ class CloseFlushes extends Backend {
   }
 }
 
+/** A service that still stores what it is sent while it is away. */
+const storesInVain: CreateStore = async () => {
+  const { open, dispose } = await storesOf(Backend)()
+  let isAway = false
+  const away = new ChannelkitError('ERR_BACKEND_UNAVAILABLE', 'the service is away')
+  return {
+    open: async (options) =>
+      new Proxy(await open(options), {
+        get: (target, key) => {
+          const value: unknown = Reflect.get(target, key, target)
+          if (typeof value !== 'function') return value
+          if (!isAway || key === 'close') return value.bind(target)
+          return async (...args: unknown[]) => {
+            if (key === 'send') await Reflect.apply(value, target, args)
+            throw away
+          }
+        },
+      }),
+    async breakConnection() {
+      isAway = true
+      return async () => {
+        isAway = false
+      }
+    },
+    dispose,
+  }
+}
+
 const breaksNothing: CreateStore = async () => ({
   ...(await storesOf(Backend)()),
   breakConnection: async () => async () => {},
@@ -76,7 +104,8 @@ export const lifecycleFaults: readonly Fault[] = [
   ['keeps groups in a flush', 'R7 X1', storesOf(FlushForgetsGroups)],
   ['leaves waits pending when it closes', 'X2 X5', storesOf(CloseLeavesWaits)],
   ['answers after it has closed', 'X3', storesOf(AnswersAfterClose)],
-  ['goes on as if its service were there', 'X4', breaksNothing],
+  ['goes on as if its service were there', 'C22 X4', breaksNothing],
+  ['stores what it says it could not store', 'C22', storesInVain],
   ['keeps a timer after it has closed', 'X5', storesOf(KeepsTimerAfterClose)],
   ['opens only once', 'X6', storesOf(OpensOnce)],
   ['takes all stores for one', 'X1 X7', storesAreOne],

@@ -1,7 +1,7 @@
-import { type Clock, systemClock } from '../../internal/clock.ts'
+import { type Clock, systemClock } from '../internal/clock.ts'
 
 /**
- * The database server's clock, so that processes on machines whose clocks differ agree on what has
+ * The server's clock, so that processes on machines whose clocks differ agree on what has
  * expired. Until it was first read, and where it moves between two readings, this machine's.
  */
 export class ServerClock implements Clock {

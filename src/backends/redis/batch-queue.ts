@@ -1,0 +1,164 @@
+import { ChannelkitError } from '../../errors.ts'
+import type { BatchMark } from '../channel-backend.ts'
+
+/** One entry to be stored. */
+export interface NewEntry {
+  readonly body: string | Buffer
+  /** Time of expiry, where it is not the standard one. */
+  readonly expiresAt?: number | undefined
+}
+
+/** Why an entry was not stored; undefined when it was. */
+export type Outcome = 'full' | 'line-full' | 'gone' | undefined
+
+/** Says which batch it is, so that the server stores it once. */
+export interface BatchId {
+  readonly sender: string
+  readonly number: number
+  readonly part: number
+}
+
+/** Stores entries by one call; resolves with the script's account of what was not stored. */
+export type StoreBatch<Entry> = (entries: readonly Entry[], id: BatchId) => Promise<string>
+
+interface Call<Entry> {
+  readonly entries: readonly Entry[]
+  readonly mark: BatchMark | undefined
+  readonly outcomes: Outcome[]
+  /** How many of its entries are in batches by now. */
+  taken: number
+  /** How many batches it was divided into by now. */
+  parts: number
+  isFailed: boolean
+  readonly resolve: (outcomes: readonly Outcome[]) => void
+  readonly reject: (error: unknown) => void
+}
+
+// Bounds how long one call keeps the server from others: some half a millisecond.
+const mostEntries = 500
+const mostBytes = 262_144
+
+const allStored: readonly Outcome[] = Object.freeze([])
+
+/**
+ * Joins what is to be stored in one slot within a turn of the event loop, or while a batch is under
+ * way, into batches, one at a time and in the order of the calls.
+ */
+export class BatchQueue<Entry extends NewEntry> {
+  readonly #sender: string
+  readonly #store: StoreBatch<Entry>
+  #calls: Call<Entry>[] = []
+  #number = 0
+  #isRunning = false
+  readonly #onIdle: (() => void) | undefined
+  readonly #idle: (() => void)[] = []
+
+  constructor(sender: string, store: StoreBatch<Entry>, onIdle?: () => void) {
+    this.#sender = sender
+    this.#store = store
+    this.#onIdle = onIdle
+  }
+
+  /** Resolves with the outcomes by place; empty when all is stored. */
+  add(entries: readonly Entry[], mark?: BatchMark): Promise<readonly Outcome[]> {
+    return new Promise((resolve, reject) => {
+      const rest = { outcomes: [], taken: 0, parts: 0, isFailed: false }
+      this.#calls.push({ entries, mark, ...rest, resolve, reject })
+      if (this.#isRunning) return
+      this.#isRunning = true
+      setImmediate(() => void this.#run())
+    })
+  }
+
+  /** Resolves when nothing is under way. */
+  drained(): Promise<void> {
+    if (!this.#isRunning) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  async #run(): Promise<void> {
+    while (this.#calls.length > 0) await this.#runOne()
+    this.#isRunning = false
+    this.#onIdle?.()
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  async #runOne(): Promise<void> {
+    const { entries, spans, id } = this.#next()
+    try {
+      const account = await this.#store(entries, id)
+      const outcomes = readAccount(account, entries.length)
+      for (const { call, from, start, count } of spans) {
+        for (let index = 0; index < count && outcomes; index++) {
+          const outcome = outcomes[start + index]
+          if (outcome) call.outcomes[from + index] = outcome
+        }
+        if (call.isFailed || from + count < call.entries.length) continue
+        call.resolve(call.outcomes.length > 0 ? call.outcomes : allStored)
+      }
+    } catch (error) {
+      for (const { call } of spans) {
+        call.isFailed = true
+        call.reject(error)
+      }
+      this.#calls = this.#calls.filter(({ isFailed }) => !isFailed)
+    }
+  }
+
+  #next(): { entries: Entry[]; spans: Span<Entry>[]; id: BatchId } {
+    const entries: Entry[] = []
+    const spans: Span<Entry>[] = []
+    let bytes = 0
+    let id: BatchId | undefined
+    while (this.#calls.length > 0) {
+      const call = this.#calls[0] as Call<Entry>
+      // A marked call has batches of its own, divided the same way whenever it is made again.
+      if (call.mark && entries.length > 0) break
+      const from = call.taken
+      const start = entries.length
+      while (call.taken < call.entries.length) {
+        const entry = call.entries[call.taken] as Entry
+        const isFull = entries.length >= mostEntries || bytes + entry.body.length > mostBytes
+        if (isFull && entries.length > 0) break
+        entries.push(entry)
+        bytes += entry.body.length
+        call.taken++
+      }
+      if (call.taken > from) spans.push({ call, from, start, count: call.taken - from })
+      if (call.mark) {
+        id = { sender: call.mark.sender, number: call.mark.number, part: call.parts++ }
+      }
+      if (call.taken < call.entries.length) break
+      this.#calls.shift()
+      if (call.mark) break
+    }
+    return { entries, spans, id: id ?? { sender: this.#sender, number: ++this.#number, part: 0 } }
+  }
+}
+
+/** The part of a batch that is one call's. */
+interface Span<Entry> {
+  readonly call: Call<Entry>
+  /** First place in the call, and in the batch. */
+  readonly from: number
+  readonly start: number
+  readonly count: number
+}
+
+const reasons: Readonly<Record<string, Outcome>> = { f: 'full', l: 'line-full' }
+
+function readAccount(account: string, count: number): readonly Outcome[] | undefined {
+  if (account === '') return undefined
+  if (account === 'g') return Array<Outcome>(count).fill('gone')
+  if (account === 'late') {
+    throw new ChannelkitError(
+      'ERR_BACKEND_UNAVAILABLE',
+      'a batch came too late, after others of its sender; it was not stored',
+    )
+  }
+  const outcomes: Outcome[] = []
+  for (const item of account.split(',')) {
+    outcomes[Number(item.slice(0, -1)) - 1] = reasons[item.slice(-1)]
+  }
+  return outcomes
+}

@@ -1,0 +1,128 @@
+import { type Clock, systemClock } from '../../internal/clock.ts'
+import type { ReceiveOptions } from '../channel-backend.ts'
+import { unpack } from './packed.ts'
+import { Wait } from './wait.ts'
+
+/** What a look into an inbox found. */
+export interface Taken {
+  readonly isOpen: boolean
+  /** How often the inbox was handed entries in its life. */
+  readonly handed: number
+  readonly entries: readonly Buffer[]
+}
+
+export interface InboxReaderOptions {
+  readonly clock: Clock
+  /** Takes up to `max` entries, or tells the inbox that its reader waits. */
+  readonly take: (max: number, waits: boolean) => Promise<Taken>
+  /** Opens the inbox again, which the server has lost. */
+  readonly reopen: () => Promise<void>
+}
+
+// Entries that were published come with the reply to the call that tells of them, or were lost.
+const longestOnTheWayMs = 1_000
+// A wait looks so often by itself, should a wake-up be lost.
+const lookAgainMs = 5_000
+
+/**
+ * Reads one inbox. While its reader waits, what is sent is published to it at once; otherwise it lies
+ * in the inbox until taken. What is handed over when nobody waits any more is kept for the next
+ * receive.
+ */
+export class InboxReader {
+  readonly #options: InboxReaderOptions
+  #arrived: Buffer[] = []
+  #handed = 0
+  #wait: Wait | undefined
+  #onArrival: (() => void) | undefined
+
+  constructor(options: InboxReaderOptions) {
+    this.#options = options
+  }
+
+  /** Entries that were handed over and not received yet. */
+  get arrived(): readonly Buffer[] {
+    return this.#arrived
+  }
+
+  /** To be called with what is published for the inbox. */
+  readonly hear = (message: Buffer): void => {
+    const space = message.indexOf(0x20)
+    this.#handed = Number(message.toString('latin1', 0, space))
+    for (const { entry } of unpack(message, space + 1)) this.#arrived.push(entry)
+    this.#onArrival?.()
+    this.#wait?.wake()
+  }
+
+  /** What was published until now has arrived or is lost. */
+  restart(handed: number): void {
+    this.#handed = handed
+    this.#onArrival?.()
+    this.#wait?.wake()
+  }
+
+  fail(error: unknown): void {
+    this.#wait?.fail(error)
+  }
+
+  /** Takes what has come, as raw entries; `live` keeps those that have not expired. */
+  async receive<Entry>(
+    { max, waitMs, signal }: ReceiveOptions,
+    live: (entries: readonly Buffer[]) => readonly Entry[],
+  ): Promise<readonly Entry[]> {
+    signal?.throwIfAborted()
+    const { clock } = this.#options
+    const wait = new Wait(clock, waitMs, signal)
+    this.#wait = wait
+    try {
+      for (;;) {
+        if (this.#arrived.length === 0) {
+          wait.reset()
+          await this.#look(max, waitMs > 0 && !wait.isOver)
+        }
+        const found = live(this.#arrived.splice(0, max))
+        if (found.length > 0) return found
+        if (this.#arrived.length > 0) continue
+        wait.throwIfOver()
+        if (waitMs === 0 || wait.isOver) return found
+        const cancel = clock.schedule(() => wait.wake(), lookAgainMs)
+        try {
+          if ((await wait.next()) === 'late') return found
+        } finally {
+          cancel()
+        }
+      }
+    } finally {
+      wait.end()
+      this.#wait = undefined
+    }
+  }
+
+  async #look(max: number, waits: boolean): Promise<void> {
+    const { take, reopen } = this.#options
+    let taken = await take(max, waits)
+    if (!taken.isOpen) {
+      await reopen()
+      taken = await take(max, waits)
+    }
+    if (taken.handed > this.#handed) await this.#arrival(taken.handed)
+    for (const entry of taken.entries) this.#arrived.push(entry)
+  }
+
+  /** Waits for what was published before the entries that were just taken. */
+  async #arrival(handed: number): Promise<void> {
+    let isLate = false
+    const cancel = systemClock.schedule(() => {
+      isLate = true
+      this.#onArrival?.()
+    }, longestOnTheWayMs)
+    while (this.#handed < handed && !isLate) {
+      await new Promise<void>((resolve) => {
+        this.#onArrival = resolve
+      })
+    }
+    this.#onArrival = undefined
+    cancel()
+    this.#handed = Math.max(this.#handed, handed)
+  }
+}

@@ -1,0 +1,1081 @@
+import type { Content } from '../../content.ts'
+import { ChannelkitError, isChannelkitError, shown } from '../../errors.ts'
+import { repeat } from '../../internal/clock.ts'
+import { Counters } from '../../internal/counters.ts'
+import {
+  channelNameFault,
+  groupNameFault,
+  inboxOf,
+  isReplyChannel,
+  randomName,
+} from '../../names.ts'
+import type {
+  AdvancedLines,
+  AdvanceOptions,
+  BackendLimits,
+  BackendOptions,
+  BatchMark,
+  ChannelBackend,
+  ChannelInfo,
+  Inbox,
+  InboxOptions,
+  IncomingMessage,
+  LineTurn,
+  Membership,
+  OutgoingMessage,
+  ProcessInfo,
+  ReceiveOptions,
+  SendFailure,
+  SendOptions,
+} from '../channel-backend.ts'
+import { checkReceive } from '../check-receive.ts'
+import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
+import { resolveLimits } from '../limits.ts'
+import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import { ServerClock } from '../server-clock.ts'
+import { BatchQueue, type NewEntry, type Outcome } from './batch-queue.ts'
+import { InboxReader } from './inbox-reader.ts'
+import { readInboxEntry, readWorkEntry, unpack, withLength } from './packed.ts'
+import type { RedisLink } from './redis-link.ts'
+import { Bases, type Script, scripts } from './wire.ts'
+import { type Claimed, WorkReader } from './work-reader.ts'
+
+/** What {@link RedisBackend} is given beside the limits. */
+export interface RedisSetup {
+  /** Start of every key. */
+  readonly prefix: string
+  readonly connect: (base: string, clock: ServerClock) => RedisLink
+}
+
+interface NewWorkEntry extends NewEntry {
+  readonly channel: string
+}
+
+interface NewInboxEntry extends NewEntry {
+  /** `m`, `g`, `a` or `d`: see `wire.ts`. */
+  readonly kind: string
+}
+
+/** An inbox of this process. */
+interface OwnInbox {
+  readonly inbox: ReplyInbox<unknown>
+  readonly reader: InboxReader
+}
+
+// An inbox is forgotten so many times the longest expiry after its process was last heard of: a
+// process that was stopped for a while finds it again, and what a crashed one left goes.
+const inboxLeaseExpiries = 3
+// How often a lease is renewed and expired messages are looked for, as a part of the shortest expiry.
+const maintenanceShare = 0.5
+// Memberships in one call: some half a millisecond.
+const recordBatch = 500
+// Calls under way at once where one is made for each of many groups or inboxes.
+const mostCalls = 100
+// Looks for lapsed turns are no closer together than this, and after a failure come so soon.
+const shortestLookMs = 5
+const retryLookMs = 500
+
+const noFailures: readonly SendFailure[] = Object.freeze([])
+
+/**
+ * Carries messages through Redis or Valkey. What lies there, and the scripts that read and write it,
+ * stand in `wire.ts`.
+ *
+ * What is sent in one turn of the event loop goes to its slot in one call, and what is sent while a
+ * call is under way in the next.
+ */
+export class BaseRedisBackend implements ChannelBackend, InboxTransport {
+  readonly supports = Object.freeze({ multipleProcesses: true })
+  readonly limits: BackendLimits
+  readonly counters = new Counters()
+  readonly #link: RedisLink
+  readonly #bases: Bases
+  /** Given by a test; else the scripts ask the server. */
+  readonly #ownClock: boolean
+  readonly #process = randomName()
+  readonly #work: BatchQueue<NewWorkEntry>
+  readonly #pushes = new Map<string, BatchQueue<NewInboxEntry>>()
+  readonly #groupSends = new Map<string, Promise<void>>()
+  readonly #reader: WorkReader
+  #listening: Promise<void> | undefined
+  readonly #inboxes = new Map<string, OwnInbox>()
+  readonly #inboxLeaseMs: number
+  /** Announcements of this process, to be made again where they were lost. */
+  readonly #announced = new Map<string, { readonly json: string; readonly until: number }>()
+  #handBacks = 0
+  #lastClaim = 0
+  #isHealing = false
+  #cleaning: Promise<number> | undefined
+  #lookForLapsedMs = Number.POSITIVE_INFINITY
+  #stopLookingForLapsed: (() => void) | undefined
+  #stopMaintenance: (() => void) | undefined
+  #isClosed = false
+  #closing: Promise<void> | undefined
+
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
+  constructor(options: BackendOptions, { prefix, connect }: RedisSetup) {
+    const clock = new ServerClock()
+    this.#ownClock = options.clock === undefined
+    this.limits = resolveLimits({ ...options, clock: options.clock ?? clock })
+    const { expiryMs, groupExpiryMs } = this.limits
+    this.#inboxLeaseMs = inboxLeaseExpiries * Math.max(expiryMs, groupExpiryMs)
+    this.#bases = new Bases(prefix)
+    this.#link = connect(this.#bases.work, clock)
+    this.#link.onUp(() => this.#onUp())
+    this.#link.onDown((error) => {
+      this.#reader.failAll(error)
+      for (const { reader } of this.#inboxes.values()) reader.fail(error)
+    })
+    this.#work = new BatchQueue(this.#process, (entries, id) => this.#storeWork(entries, id))
+    this.#reader = new WorkReader({
+      clock: this.limits.clock,
+      claim: (channels, receive, max, slot) => this.#claim(channels, receive, max, slot),
+      listen: () => this.#listen(),
+      unwait: async (channels, slot) => {
+        const order = { w: `${this.#process}/${slot}`, c: channels, u: this.#link.publish }
+        await this.#call(scripts.unwait, this.#bases.work, JSON.stringify(order))
+      },
+    })
+  }
+
+  async open(): Promise<void> {
+    this.#checkOpen()
+    await this.#link.open()
+  }
+
+  async send(
+    messages: readonly OutgoingMessage[],
+    { mark }: SendOptions = {},
+  ): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    const failures: SendFailure[] = []
+    /** Inbox, or '' for work channels → what goes there, and its places in `messages`. */
+    const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
+    for (let index = 0; index < messages.length; index++) {
+      try {
+        const message = messages[index] as OutgoingMessage
+        const entry = this.#newEntry(message)
+        const target = isReplyChannel(message.channel) ? inboxOf(message.channel) : ''
+        let batch = batches.get(target)
+        if (!batch) {
+          batch = { entries: [], places: [] }
+          batches.set(target, batch)
+        }
+        batch.entries.push(entry)
+        batch.places.push(index)
+      } catch (error) {
+        failures.push({ index, error: ours(error) })
+      }
+    }
+    if (batches.size === 0) return failures.length > 0 ? failures : noFailures
+    this.#startMaintenance()
+    const kept = mark && { sender: mark.sender, number: mark.number }
+    let sent = 0
+    await Promise.all(
+      [...batches].map(async ([target, { entries, places }]) => {
+        const outcomes =
+          target === ''
+            ? await this.#work.add(entries as NewWorkEntry[], kept)
+            : await this.#push(target, entries as NewInboxEntry[], kept)
+        sent += entries.length
+        for (const [place, outcome] of outcomes.entries()) {
+          if (!outcome) continue
+          if (outcome !== 'gone') sent--
+          const index = places[place] as number
+          const { channel } = messages[index] as OutgoingMessage
+          if (outcome === 'full') failures.push({ index, error: this.#fullError(channel) })
+          else if (outcome === 'line-full') {
+            failures.push({ index, error: lineFullError(channel, this.limits.lineCapacity) })
+          }
+        }
+        this.#countDrops(outcomes)
+      }),
+    )
+    this.#count('sent', sent)
+    if (failures.length === 0) return noFailures
+    return failures.sort((a, b) => a.index - b.index)
+  }
+
+  async receive(
+    channels: readonly string[],
+    options: ReceiveOptions,
+  ): Promise<readonly IncomingMessage[]> {
+    this.#checkOpen()
+    checkReceive(channels, options)
+    if (options.lines) this.#lookForLapsed(options.lines.leaseMs)
+    return this.#reader.receive([...channels], options)
+  }
+
+  async handBack(messages: readonly IncomingMessage[]): Promise<void> {
+    this.#checkOpen()
+    const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0 }
+    const args: (string | Buffer)[] = []
+    for (const { id: place, channel, content, expiresAt, attempts, turn } of messages) {
+      checkNumber('expiresAt', expiresAt)
+      checkNumber('attempts', attempts)
+      // It was let in once; a smaller limit of this process must not lose it.
+      const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
+      const head = `${String(place).padStart(16, '0')}:${digits(expiresAt)}:${attempts}:`
+      args.push(channel, withLength(lineOf(content), encoded, head), turn?.token ?? '')
+    }
+    if (args.length === 0) return
+    const order = JSON.stringify({ ...id, u: this.#link.publish })
+    const [, lapsed] = await this.#call<[Buffer, number]>(
+      scripts.handBack,
+      this.#bases.work,
+      order,
+      ...args,
+    )
+    this.#count('lapsed', lapsed)
+  }
+
+  async advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines> {
+    this.#checkOpen()
+    if (turns.length === 0) return { messages: [], lost: [] }
+    const kept = [...turns]
+    const channels = [...options.channels]
+    const token = this.#tokenStart()
+    const order = { c: channels, lease: options.leaseMs, t: token, u: this.#link.publish }
+    const [now, expired, packed, lost] = await this.#call<[Buffer, number, Buffer, Buffer]>(
+      scripts.advance,
+      this.#bases.work,
+      JSON.stringify(order),
+      ...kept.flatMap((turn) => [turn.line, turn.token]),
+    )
+    this.#count('dropped.expired', expired)
+    const expiresAt = Number(now) + options.leaseMs
+    const { messages } = this.#messages(packed, channels, token, expiresAt, 0)
+    return { messages, lost: kept.filter((_turn, index) => lost[index] === 0x31) }
+  }
+
+  async renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]> {
+    this.#checkOpen()
+    if (turns.length === 0) return []
+    const kept = [...turns]
+    const [now, held] = await this.#call<[Buffer, Buffer]>(
+      scripts.renewLines,
+      this.#bases.work,
+      String(leaseMs),
+      ...kept.flatMap(({ line, token }) => [line, token]),
+    )
+    const expiresAt = Number(now) + leaseMs
+    return kept
+      .filter((_turn, index) => held[index] === 0x31)
+      .map((turn) => ({ ...turn, expiresAt }))
+  }
+
+  async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
+    this.#checkOpen()
+    const inbox = new ReplyInbox<Owner>(this, this.limits, this.counters, options)
+    const { name } = inbox
+    const base = this.#bases.inbox(name)
+    const reader = new InboxReader({
+      clock: this.limits.clock,
+      take: async (max, waits) => {
+        const [, isOpen, handed, packed] = await this.#call<[Buffer, number, number, Buffer]>(
+          scripts.take,
+          base,
+          String(max),
+          waits ? '1' : '0',
+        )
+        const entries = unpack(packed).map(({ entry }) => entry)
+        return { isOpen: isOpen === 1, handed, entries }
+      },
+      reopen: () => this.#heal(),
+    })
+    this.#inboxes.set(name, { inbox: inbox as ReplyInbox<unknown>, reader })
+    try {
+      await this.#link.subscribe(`${base}in`, reader.hear)
+      await this.#openInbox(name)
+      await this.#noteInboxes([name])
+    } catch (error) {
+      this.#inboxes.delete(name)
+      this.#link.unsubscribe(`${base}in`)
+      throw error
+    }
+    this.#startMaintenance()
+    return inbox
+  }
+
+  async groupAdd(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    const kept = memberships.map(copyMembership)
+    const { groupExpiryMs } = this.limits
+    const gone = await this.#tellInboxes(kept, 'a')
+    await this.#forGroups(
+      kept.filter(({ channel }) => !gone.has(inboxOf(channel))),
+      (base, channels) => this.#call(scripts.record, base, String(groupExpiryMs), ...channels),
+    )
+    this.#startMaintenance()
+  }
+
+  async groupDiscard(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    checkMemberships(memberships)
+    const kept = memberships.map(copyMembership)
+    await this.#tellInboxes(kept, 'd')
+    await this.dropMemberships(kept)
+  }
+
+  async groupSend(
+    messages: readonly { readonly group: string; readonly content: Content }[],
+  ): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
+    const failures: SendFailure[] = []
+    const byGroup = new Map<string, Encoded[]>()
+    for (let index = 0; index < messages.length; index++) {
+      const { group, content } = messages[index] as (typeof messages)[number]
+      try {
+        const fault = groupNameFault(group)
+        if (fault) throw fault
+        const encoded = encodeContent(content, this.limits.maxContentBytes)
+        const list = byGroup.get(group)
+        if (list) list.push(encoded)
+        else byGroup.set(group, [encoded])
+      } catch (error) {
+        failures.push({ index, error: ours(error) })
+      }
+    }
+    this.#startMaintenance()
+    await Promise.all([...byGroup].map(([group, list]) => this.#sendToGroup(group, list)))
+    return failures.length > 0 ? failures : noFailures
+  }
+
+  async groupChannels(group: string): Promise<readonly string[]> {
+    this.#checkOpen()
+    const fault = groupNameFault(group)
+    if (fault) throw fault
+    const members = await this.#call<Buffer[]>(scripts.listMembers, this.#bases.group(group))
+    return members.map(String)
+  }
+
+  async groups(): Promise<readonly { readonly group: string; readonly members: number }[]> {
+    this.#checkOpen()
+    const found = new Set<string>()
+    for await (const keys of this.#link.keys(`${this.#bases.prefix}{g:`)) {
+      for (const key of keys) {
+        const group = this.#bases.groupOfKey(key)
+        if (group !== undefined) found.add(group)
+      }
+    }
+    const counted = await inTurns([...found], async (group) => {
+      const base = this.#bases.group(group)
+      return { group, members: await this.#call<number>(scripts.countMembers, base) }
+    })
+    return counted.filter(({ members }) => members > 0)
+  }
+
+  async channels(): Promise<readonly ChannelInfo[]> {
+    this.#checkOpen()
+    const [rows, inboxes] = await this.#call<[(Buffer | number)[], Buffer[]]>(
+      scripts.list,
+      this.#bases.work,
+    )
+    const infos: ChannelInfo[] = []
+    for (let at = 0; at < rows.length; at += 3) {
+      const [channel, waiting, oldest] = rows.slice(at, at + 3)
+      infos.push({
+        channel: String(channel),
+        waiting: Number(waiting),
+        oldestExpiresAt: Number(oldest),
+      })
+    }
+    const looks = await inTurns(inboxes.map(String), async (channel) => {
+      const [waiting, oldest] = await this.#call<[number, Buffer]>(
+        scripts.lookAtInbox,
+        this.#bases.inbox(channel),
+      )
+      return { channel, waiting, oldestExpiresAt: Number(oldest) }
+    })
+    return [...infos, ...looks.filter(({ waiting }) => waiting > 0)]
+  }
+
+  async announce(info: ProcessInfo, leaseMs: number): Promise<void> {
+    this.#checkOpen()
+    const json = JSON.stringify(info)
+    this.#announced.set(info.id, { json, until: this.limits.clock.now() + leaseMs })
+    await this.#call(scripts.announce, this.#bases.processes, String(leaseMs), info.id, json)
+  }
+
+  async withdraw(id: string): Promise<void> {
+    this.#checkOpen()
+    this.#announced.delete(id)
+    await this.#call(scripts.withdraw, this.#bases.processes, id)
+  }
+
+  async processes(): Promise<readonly ProcessInfo[]> {
+    this.#checkOpen()
+    const found = await this.#call<Buffer[]>(scripts.listProcesses, this.#bases.processes)
+    return found.flatMap((json) => processInfo(String(json)) ?? [])
+  }
+
+  async cleanUp(): Promise<number> {
+    this.#checkOpen()
+    // What one under way deletes is this call's too, since it may have begun just before.
+    const before = this.#cleaning?.catch(() => 0)
+    const cleaning = (async () => {
+      await before
+      return await this.#deleteExpired()
+    })()
+    this.#cleaning = cleaning
+    try {
+      return ((await before) ?? 0) + (await cleaning)
+    } finally {
+      if (this.#cleaning === cleaning) this.#cleaning = undefined
+    }
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen()
+    this.#announced.clear()
+    const listed = await this.#call<Buffer[]>(scripts.flushWork, this.#bases.work)
+    const inboxes = new Set([...listed.map(String), ...this.#inboxes.keys()])
+    await inTurns([...inboxes], (name) => this.#call(scripts.flushInbox, this.#bases.inbox(name)))
+    for (const start of [`${this.#bases.prefix}{g:`, this.#bases.processes]) {
+      for await (const keys of this.#link.keys(start)) {
+        await inTurns(keys, (key) => this.#link.unlink([key]))
+      }
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async receiveEntries(inbox: string, options: ReceiveOptions): Promise<readonly InboxEntry[]> {
+    this.#checkOpen()
+    const own = this.#inboxes.get(inbox)
+    if (!own) throw closedError()
+    return own.reader.receive(options, (entries) => this.#liveEntries(inbox, entries))
+  }
+
+  async renewMemberships(
+    inbox: string,
+    held: readonly Membership[],
+    expiresAt: number,
+    isHeld: (membership: Membership) => boolean = () => true,
+  ): Promise<void> {
+    this.#checkOpen()
+    const ms = String(Math.max(0, expiresAt - this.limits.clock.now()))
+    const base = this.#bases.inbox(inbox)
+    const own = this.#inboxes.get(inbox)
+    if (own) await this.#openInbox(inbox)
+    const unread = await this.#call<Buffer[]>(scripts.unreadDiscards, base)
+    const discards = [...unread, ...(own?.reader.arrived ?? [])].map(readInboxEntry)
+    const ended = new Set(
+      discards
+        .filter(({ kind }) => kind === 'd')
+        .map(({ target, rest }) => `${inbox}${target} ${rest.toString()}`),
+    )
+    const live = held.filter(({ group, channel }) => !ended.has(`${channel} ${group}`))
+    await this.#forGroups(live, async (group, channels, name) => {
+      const still = channels.filter((channel) => isHeld({ group: name, channel }))
+      if (still.length > 0) await this.#call(scripts.record, group, ms, ...still)
+    })
+    const groups = [...new Set(live.map(({ group }) => group))]
+    for (let done = 0; done < groups.length; done += recordBatch) {
+      const some = groups.slice(done, done + recordBatch)
+      await this.#call(scripts.noteGroups, base, ms, ...some)
+    }
+  }
+
+  async dropMemberships(memberships: readonly Membership[]): Promise<void> {
+    this.#checkOpen()
+    await this.#forGroups(memberships, (base, channels) =>
+      this.#call(scripts.drop, base, ...channels),
+    )
+  }
+
+  async closeInbox(inbox: string): Promise<void> {
+    if (!this.#inboxes.delete(inbox)) return
+    this.#link.unsubscribe(`${this.#bases.inbox(inbox)}in`)
+    await this.#removeInbox(inbox)
+    await this.#call(scripts.forgetInbox, this.#bases.work, inbox)
+  }
+
+  async #close(): Promise<void> {
+    this.#isClosed = true
+    this.#stopMaintenance?.()
+    this.#stopLookingForLapsed?.()
+    this.#reader.failAll(closedError())
+    for (const { reader } of this.#inboxes.values()) reader.fail(closedError())
+    try {
+      await Promise.all([...this.#inboxes.keys()].map((inbox) => this.closeInbox(inbox)))
+      await this.#reader.settled()
+      await this.#work.drained()
+      for (const queue of this.#pushes.values()) await queue.drained()
+    } catch {
+      // The server is away: the leases of the inboxes run out.
+    }
+    await this.#link.close()
+  }
+
+  async #deleteExpired(): Promise<number> {
+    const [, expired, dead] = await this.#call<[Buffer, number, Buffer[]]>(
+      scripts.cleanUp,
+      this.#bases.work,
+    )
+    let count = expired
+    for (const name of this.#inboxes.keys()) {
+      const base = this.#bases.inbox(name)
+      const [, gone] = await this.#call<[Buffer, number]>(scripts.cleanInbox, base)
+      count += gone
+    }
+    const lapsed = dead.map(String).filter((name) => !this.#inboxes.has(name))
+    for (const name of lapsed) count += await this.#removeInbox(name)
+    this.#count('dropped.expired', count)
+    return count
+  }
+
+  /** Removes an inbox and the memberships of its channels; returns what lay in it. */
+  async #removeInbox(name: string): Promise<number> {
+    const base = this.#bases.inbox(name)
+    const [count, groups] = await this.#call<[number, Buffer[]]>(scripts.closeInbox, base)
+    await inTurns(groups.map(String), (group) =>
+      this.#call(scripts.dropInbox, this.#bases.group(group), name),
+    )
+    return count
+  }
+
+  /** @returns whether the server knew it. */
+  async #openInbox(name: string): Promise<boolean> {
+    const [wasOpen, handed] = await this.#call<[number, number]>(
+      scripts.openInbox,
+      this.#bases.inbox(name),
+      String(this.#inboxLeaseMs),
+    )
+    if (wasOpen === 0) this.#inboxes.get(name)?.reader.restart(handed)
+    return wasOpen === 1
+  }
+
+  async #noteInboxes(names: readonly string[]): Promise<void> {
+    const lease = String(this.#inboxLeaseMs)
+    await this.#call(scripts.noteInboxes, this.#bases.work, lease, ...names)
+  }
+
+  /** There is a connection anew: what was published meanwhile is lost, and perhaps everything. */
+  #onUp(): void {
+    this.#reader.wakeAll()
+    if (this.#inboxes.size + this.#announced.size === 0) return
+    void this.#heal().catch(() => {
+      // The server is away again.
+    })
+  }
+
+  /** Opens this process's inboxes again where the server lost them, and what was theirs. */
+  async #heal(): Promise<void> {
+    if (this.#isHealing) return
+    this.#isHealing = true
+    try {
+      let isLost = false
+      for (const [name, { reader }] of this.#inboxes) {
+        const wasOpen = await this.#openInbox(name)
+        isLost ||= !wasOpen
+        reader.restart(0)
+      }
+      if (!isLost) return
+      await this.#noteInboxes([...this.#inboxes.keys()])
+      const now = this.limits.clock.now()
+      for (const [id, { json, until }] of this.#announced) {
+        if (until <= now) continue
+        const lease = String(Math.ceil(until - now))
+        await this.#call(scripts.announce, this.#bases.processes, lease, id, json)
+      }
+      for (const { inbox } of this.#inboxes.values()) {
+        if (inbox.keepsMembers && inbox.membershipCount > 0) await inbox.renew()
+      }
+    } finally {
+      this.#isHealing = false
+    }
+  }
+
+  #listen(): Promise<void> {
+    this.#listening ??= this.#link
+      .subscribe(`${this.#bases.work}wake:${this.#process}`, (waiter) => {
+        const text = waiter.toString()
+        this.#reader.wake(Number(text.slice(text.indexOf('/') + 1)))
+      })
+      .catch((error) => {
+        this.#listening = undefined
+        throw error
+      })
+    return this.#listening
+  }
+
+  async #claim(
+    channels: readonly string[],
+    { lines }: ReceiveOptions,
+    max: number,
+    slot: number | undefined,
+  ): Promise<Claimed> {
+    const ofLines = lines ? channels.filter((channel) => lines.channels.includes(channel)) : []
+    const plain = lines ? channels.filter((channel) => !lines.channels.includes(channel)) : channels
+    // A random start: with a turn kept across calls, two callers could step past each other for ever.
+    const turn = plain.length > 1 ? Math.floor(Math.random() * plain.length) : 0
+    const turned = turn === 0 ? plain : [...plain.slice(turn), ...plain.slice(0, turn)]
+    const token = ofLines.length > 0 ? this.#tokenStart() : ''
+    const order = {
+      c: turned,
+      m: max,
+      ...(slot !== undefined && { w: `${this.#process}/${slot}` }),
+      ...(lines &&
+        ofLines.length > 0 && {
+          l: {
+            c: ofLines,
+            ...(lines.elsewhere && lines.elsewhere.length > 0 && { e: lines.elsewhere }),
+            lease: lines.leaseMs,
+            t: token,
+            // Rounded up or down at random, or a batch of one would always be of the same kind.
+            share: Math.floor((max * ofLines.length) / channels.length + Math.random()),
+          },
+        }),
+      u: this.#link.publish,
+    }
+    const [now, expired, lapsed, packed] = await this.#call<[Buffer, number, number, Buffer]>(
+      scripts.claim,
+      this.#bases.work,
+      JSON.stringify(order),
+    )
+    this.#count('dropped.expired', expired)
+    this.#count('lapsed', lapsed)
+    const names = ofLines.length > 0 ? [...turned, ...ofLines] : turned
+    const expiresAt = Number(now) + (lines?.leaseMs ?? 0)
+    return this.#messages(packed, names, token, expiresAt, Number(now))
+  }
+
+  #messages(
+    packed: Buffer,
+    channels: readonly string[],
+    token: string,
+    turnExpiresAt: number,
+    now: number,
+  ): Claimed {
+    const messages: IncomingMessage[] = []
+    const entries = unpack(packed)
+    let expired = 0
+    for (const { index, hasTurn, entry } of entries) {
+      const { id, expiresAt, attempts, line, encoded } = readWorkEntry(entry)
+      if (expiresAt <= now) {
+        expired++
+        continue
+      }
+      const turn =
+        hasTurn && line !== undefined
+          ? { line, token: token + id, expiresAt: turnExpiresAt }
+          : undefined
+      const content = this.#decoded(encoded)
+      if (!content) {
+        if (turn) this.#passOver(turn)
+        continue
+      }
+      const channel = channels[index - 1] as string
+      messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
+    }
+    this.#count('dropped.expired', expired)
+    this.#count('received', messages.length)
+    return { messages, isShort: messages.length < entries.length }
+  }
+
+  /** The content, or `undefined` when another program has written something else there. */
+  #decoded(encoded: Buffer): Content | undefined {
+    try {
+      return decodeContent(encoded)
+    } catch (error) {
+      if (!isChannelkitError(error, 'ERR_INVALID_CONTENT')) throw error
+      this.counters.add('dropped.invalid')
+      return undefined
+    }
+  }
+
+  /** Lets a line go on behind a damaged message. */
+  #passOver(turn: LineTurn): void {
+    this.advanceLines([turn], { channels: [], leaseMs: 1 }).catch(() => {
+      // The server is away: the turn lapses.
+    })
+  }
+
+  #liveEntries(inbox: string, entries: readonly Buffer[]): readonly InboxEntry[] {
+    const live: InboxEntry[] = []
+    const now = this.limits.clock.now()
+    let expired = 0
+    for (const bytes of entries) {
+      const { kind, expiresAt, target, rest } = readInboxEntry(bytes)
+      if (kind === 'm' || kind === 'g') {
+        if (expiresAt <= now) {
+          expired++
+          continue
+        }
+        const content = this.#decoded(rest)
+        if (!content) continue
+        if (kind === 'g') live.push({ kind: 'group', group: target, content })
+        else live.push({ kind: 'message', channel: inbox + target, content })
+      } else {
+        const [group, channel] = [rest.toString(), inbox + target]
+        if (kind === 'a') live.push({ kind: 'add', group, channel, expiresAt })
+        else live.push({ kind: 'discard', group, channel })
+      }
+    }
+    this.#count('dropped.expired', expired)
+    return live
+  }
+
+  #newEntry({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): NewEntry {
+    const fault = channelNameFault(channel)
+    if (fault) throw fault
+    const encoded = encodeContent(content, this.limits.maxContentBytes)
+    if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
+    checkNumber('attempts', attempts)
+    if (isReplyChannel(channel)) {
+      const local = channel.slice(inboxOf(channel).length)
+      const entry: NewInboxEntry = { kind: 'm', body: withLength(local, encoded), expiresAt }
+      return entry
+    }
+    const body = withLength(lineOf(content), encoded, `${attempts}:`)
+    const entry: NewWorkEntry = { channel, body, expiresAt }
+    return entry
+  }
+
+  async #storeWork(
+    entries: readonly NewWorkEntry[],
+    { sender, number, part }: { sender: string; number: number; part: number },
+  ): Promise<string> {
+    const names = new Map<string, number>()
+    const places: number[] = []
+    for (const { channel } of entries) {
+      let place = names.get(channel)
+      if (place === undefined) {
+        place = names.size + 1
+        names.set(channel, place)
+      }
+      places.push(place)
+    }
+    const channels = [...names.keys()]
+    const order = {
+      s: sender,
+      n: number,
+      p: part,
+      c: channels,
+      k: channels.map((channel) => this.limits.capacityOf(channel)),
+      ...(channels.length > 1 && { o: places }),
+      ...expiriesOf(entries),
+      x: this.limits.expiryMs,
+      l: this.limits.lineCapacity,
+      u: this.#link.publish,
+    }
+    const [, expired, account] = await this.#call<[Buffer, number, Buffer]>(
+      scripts.send,
+      this.#bases.work,
+      JSON.stringify(order),
+      ...entries.map(({ body }) => body),
+    )
+    this.#count('dropped.expired', expired)
+    return account.toString('latin1')
+  }
+
+  #push(
+    inbox: string,
+    entries: readonly NewInboxEntry[],
+    mark?: BatchMark,
+  ): Promise<readonly Outcome[]> {
+    let queue = this.#pushes.get(inbox)
+    if (!queue) {
+      queue = new BatchQueue<NewInboxEntry>(
+        // Numbers begin anew with each queue.
+        `${this.#process}.${randomName()}`,
+        (batch, id) => this.#storePush(inbox, batch, id),
+        () => this.#pushes.delete(inbox),
+      )
+      this.#pushes.set(inbox, queue)
+    }
+    return queue.add(entries, mark)
+  }
+
+  async #storePush(
+    inbox: string,
+    entries: readonly NewInboxEntry[],
+    { sender, number, part }: { sender: string; number: number; part: number },
+  ): Promise<string> {
+    const order = {
+      s: sender,
+      n: number,
+      p: part,
+      t: entries.map(({ kind }) => kind).join(''),
+      ...expiriesOf(entries),
+      x: this.limits.expiryMs,
+      g: this.limits.groupExpiryMs,
+      k: this.limits.inboxCapacity,
+      u: this.#link.publish,
+    }
+    const [, expired, account] = await this.#call<[Buffer, number, Buffer]>(
+      scripts.push,
+      this.#bases.inbox(inbox),
+      JSON.stringify(order),
+      ...entries.map(({ body }) => body),
+    )
+    this.#count('dropped.expired', expired)
+    return account.toString('latin1')
+  }
+
+  /** Tells inboxes of changes of membership; returns those that are not open. */
+  async #tellInboxes(
+    memberships: readonly Membership[],
+    kind: 'a' | 'd',
+  ): Promise<ReadonlySet<string>> {
+    const byInbox = new Map<string, NewInboxEntry[]>()
+    for (const { group, channel } of memberships) {
+      if (!isReplyChannel(channel)) continue
+      const inbox = inboxOf(channel)
+      const entry = { kind, body: withLength(channel.slice(inbox.length), group) }
+      const list = byInbox.get(inbox)
+      if (list) list.push(entry)
+      else byInbox.set(inbox, [entry])
+    }
+    const gone = new Set<string>()
+    await Promise.all(
+      [...byInbox].map(async ([inbox, entries]) => {
+        const outcomes = await this.#push(inbox, entries)
+        if (outcomes.includes('gone')) gone.add(inbox)
+      }),
+    )
+    return gone
+  }
+
+  /** Runs `work` for each group, with its members, a bounded number at a time. */
+  async #forGroups(
+    memberships: readonly Membership[],
+    work: (base: string, channels: readonly string[], group: string) => Promise<unknown>,
+  ): Promise<void> {
+    const byGroup = new Map<string, string[]>()
+    for (const { group, channel } of memberships) {
+      const list = byGroup.get(group)
+      if (list) list.push(channel)
+      else byGroup.set(group, [channel])
+    }
+    await inTurns([...byGroup], async ([group, channels]) => {
+      for (let done = 0; done < channels.length; done += recordBatch) {
+        await work(this.#bases.group(group), channels.slice(done, done + recordBatch), group)
+      }
+    })
+  }
+
+  /** One group's messages after the other's, so that their order is that of the calls. */
+  async #sendToGroup(group: string, list: readonly Encoded[]): Promise<void> {
+    const before = this.#groupSends.get(group)
+    const sending = (async () => {
+      await before?.catch(() => {})
+      const found = await this.#call<Buffer[]>(scripts.receivers, this.#bases.group(group))
+      await Promise.all(
+        found.map(async (receiver) => {
+          const name = receiver.toString()
+          const outcomes = isReplyChannel(name)
+            ? await this.#push(
+                name,
+                list.map((encoded) => ({ kind: 'g', body: withLength(group, encoded) })),
+              )
+            : await this.#work.add(
+                list.map((encoded) => ({
+                  channel: name,
+                  body: withLength(undefined, encoded, '0:'),
+                })),
+              )
+          this.#countDrops(outcomes)
+        }),
+      )
+    })()
+    this.#groupSends.set(group, sending)
+    try {
+      await sending
+    } finally {
+      if (this.#groupSends.get(group) === sending) this.#groupSends.delete(group)
+    }
+  }
+
+  /**
+   * From the first receive by lines on: lets lines go on whose turn has lapsed, at the time of the
+   * first that does. A turn that is given meanwhile lasts longer than until the next look.
+   */
+  #lookForLapsed(leaseMs: number): void {
+    this.#lookForLapsedMs = Math.min(this.#lookForLapsedMs, leaseMs)
+    this.#stopLookingForLapsed ??= this.#scheduleLook(this.#lookForLapsedMs)
+  }
+
+  #scheduleLook(delayMs: number): () => void {
+    return this.limits.clock.schedule(() => void this.#look(), delayMs)
+  }
+
+  async #look(): Promise<void> {
+    const { clock } = this.limits
+    let nextAt: number
+    try {
+      const order = { lease: this.#lookForLapsedMs, u: this.#link.publish }
+      const [, expired, lapsed, next] = await this.#call<[Buffer, number, number, Buffer]>(
+        scripts.release,
+        this.#bases.work,
+        JSON.stringify(order),
+      )
+      this.#count('dropped.expired', expired)
+      this.#count('lapsed', lapsed)
+      nextAt = next.length > 0 ? Number(next) : Number.POSITIVE_INFINITY
+    } catch {
+      // The server is away: the next look will do.
+      nextAt = clock.now() + retryLookMs
+    }
+    if (this.#isClosed) return
+    const untilMs = Math.max(shortestLookMs, nextAt - clock.now())
+    this.#stopLookingForLapsed = this.#scheduleLook(Math.min(untilMs, this.#lookForLapsedMs))
+  }
+
+  /** From the first thing stored on: renews the inboxes' leases and deletes what has expired. */
+  #startMaintenance(): void {
+    if (this.#isClosed) return
+    const { clock, expiryMs, groupExpiryMs } = this.limits
+    this.#stopMaintenance ??= repeat(
+      clock,
+      () => {
+        this.#maintain().catch(() => {
+          // The server is away: the next time will do.
+        })
+      },
+      maintenanceShare * Math.min(expiryMs, groupExpiryMs),
+    )
+  }
+
+  async #maintain(): Promise<void> {
+    for (const name of this.#inboxes.keys()) await this.#openInbox(name)
+    if (this.#inboxes.size > 0) await this.#noteInboxes([...this.#inboxes.keys()])
+    if (!this.#isClosed) await this.cleanUp()
+  }
+
+  #tokenStart(): string {
+    this.#lastClaim++
+    return `${this.#process}.${this.#lastClaim}.`
+  }
+
+  /** What a lost reply had taken is lost; what it had stored is not stored again. */
+  #call<Reply>(
+    script: Script,
+    base: string,
+    ...args: readonly (string | Buffer)[]
+  ): Promise<Reply> {
+    return this.#link.call<Reply>(script, base, [this.#now(), ...args])
+  }
+
+  #now(): string {
+    return this.#ownClock ? '' : String(this.limits.clock.now())
+  }
+
+  #fullError(channel: string): ChannelkitError {
+    const isReply = isReplyChannel(channel)
+    const name = isReply ? inboxOf(channel) : channel
+    const capacity = isReply ? this.limits.inboxCapacity : this.limits.capacityOf(channel)
+    return new ChannelkitError(
+      'ERR_CHANNEL_FULL',
+      `channel ${name} holds its capacity of ${capacity} messages; start more workers or raise its capacity`,
+    )
+  }
+
+  #countDrops(outcomes: readonly Outcome[]): void {
+    let full = 0
+    let gone = 0
+    for (const outcome of outcomes) {
+      if (outcome === 'full' || outcome === 'line-full') full++
+      else if (outcome === 'gone') gone++
+    }
+    this.#count('dropped.full', full)
+    this.#count('dropped.gone', gone)
+  }
+
+  #count(name: string, by: number): void {
+    if (by > 0) this.counters.add(name, by)
+  }
+
+  #checkOpen(): void {
+    if (this.#isClosed) throw closedError()
+  }
+}
+
+/** Runs `work` on each item, a bounded number at a time. */
+async function inTurns<Item, Result>(
+  items: readonly Item[],
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = []
+  for (let done = 0; done < items.length; done += mostCalls) {
+    results.push(...(await Promise.all(items.slice(done, done + mostCalls).map(work))))
+  }
+  return results
+}
+
+function expiriesOf(entries: readonly NewEntry[]): { readonly e?: Record<string, number> } {
+  let expiries: Record<string, number> | undefined
+  for (const [index, { expiresAt }] of entries.entries()) {
+    if (expiresAt === undefined) continue
+    expiries ??= {}
+    expiries[index + 1] = Math.min(Math.max(0, Math.round(expiresAt)), latest)
+  }
+  return expiries ? { e: expiries } : {}
+}
+
+// What 16 digits hold, and a script's numbers exactly.
+const latest = 8_999_999_999_999_999
+
+function digits(expiresAt: number): string {
+  return String(Math.min(Math.max(0, Math.round(expiresAt)), latest)).padStart(16, '0')
+}
+
+function lineOf({ reply_channel: line }: Content): string | undefined {
+  return typeof line === 'string' ? line : undefined
+}
+
+/** An announcement, or `undefined` when another program has written something else there. */
+function processInfo(text: string): ProcessInfo | undefined {
+  try {
+    const info = JSON.parse(text) as Partial<ProcessInfo> | null
+    const { id, kind, channels, linearized = [] } = info ?? {}
+    const isInfo = typeof id === 'string' && (kind === 'worker' || kind === 'interface')
+    return isInfo && isNames(channels) && isNames(linearized) ? (info as ProcessInfo) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isNames(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string')
+}
+
+function lineFullError(channel: string, capacity: number): ChannelkitError {
+  return new ChannelkitError(
+    'ERR_CHANNEL_FULL',
+    `channel ${channel} holds ${capacity} messages of one reply channel, which wait for each other; wait until some have run, or raise lineCapacity`,
+  )
+}
+
+function closedError(): ChannelkitError {
+  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
+
+function checkNumber(name: string, value: unknown): void {
+  if (typeof value === 'number' && !Number.isNaN(value)) return
+  throw new ChannelkitError(
+    'ERR_INVALID_ARGUMENT',
+    `${name} of a message is ${shown(value)}; give a number`,
+  )
+}
+
+function checkMemberships(memberships: readonly Membership[]): void {
+  for (const { group, channel } of memberships) {
+    const fault = groupNameFault(group) ?? channelNameFault(channel)
+    if (fault) throw fault
+  }
+}
+
+function copyMembership({ group, channel }: Membership): Membership {
+  return { group, channel }
+}
+
+function ours(error: unknown): ChannelkitError {
+  if (!isChannelkitError(error)) throw error
+  return error
+}

@@ -1,0 +1,30 @@
+import type { ChannelkitError } from '../../errors.ts'
+import type { Script } from './wire.ts'
+
+/** Is told what is published on a channel. */
+export type Subscriber = (message: Buffer) => void
+
+/** The way to Redis, whatever it consists of. */
+export interface RedisLink {
+  /** The command that reaches subscribers from a script. */
+  readonly publish: 'PUBLISH' | 'SPUBLISH'
+  open(): Promise<void>
+  /**
+   * Runs a script in the slot of `base`, again when the connection was lost under it.
+   *
+   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` in bounded time.
+   */
+  call<Reply>(script: Script, base: string, args: readonly (string | Buffer)[]): Promise<Reply>
+  /** The keys that begin with `start`, in batches, from every server. */
+  keys(start: string): AsyncIterable<readonly string[]>
+  /** Deletes keys of one slot. */
+  unlink(keys: readonly string[]): Promise<void>
+  /** Hears what scripts in a slot publish, also after each reconnect. */
+  subscribe(channel: string, subscriber: Subscriber): Promise<void>
+  unsubscribe(channel: string): void
+  /** Whenever there is a connection anew: what was published in between is lost, or all data is. */
+  onUp(listener: () => void): void
+  /** When an outage has lasted longer than calls wait. */
+  onDown(listener: (error: ChannelkitError) => void): void
+  close(): Promise<void>
+}

@@ -1,0 +1,117 @@
+import type { ConnectionOptions } from 'node:tls'
+import { ChannelkitError, shown } from '../../errors.ts'
+import type { BackendOptions } from '../channel-backend.ts'
+import { wholeNumber } from '../limits.ts'
+import type { ServerClock } from '../server-clock.ts'
+import { BaseRedisBackend } from './redis-backend.ts'
+import type { RedisAddress } from './redis-client.ts'
+import type { RedisLink } from './redis-link.ts'
+import { isLoopback, type RedisUrl, readRedisUrl } from './redis-url.ts'
+import { ServerLink } from './server-link.ts'
+
+/** Options of {@link RedisBackend}. */
+export interface RedisBackendOptions extends BackendOptions {
+  /**
+   * `redis://user:password@host:port/database`, `rediss://` for TLS, `redis+unix:///path`,
+   * `redis+sentinel://host:port,host:port/master/database` or `redis+cluster://host:port,host:port`.
+   */
+  readonly url: string
+  /** Over that of the URL. */
+  readonly username?: string
+  /** Over that of the URL. */
+  readonly password?: string
+  /** Of Node's `tls.connect`, for a `rediss` URL: `ca`, `cert`, `key`, `servername`. */
+  readonly tls?: ConnectionOptions
+  /**
+   * Start of every key and publish channel: 1-100 characters without braces or spaces. Sites with
+   * different prefixes have nothing in common. Default `channelkit:`.
+   */
+  readonly prefix?: string
+  /**
+   * How long a call waits for an answer, or for a connection when it is lost, before it rejects with
+   * `ERR_BACKEND_UNAVAILABLE`, in milliseconds. Default 5,000.
+   */
+  readonly timeoutMs?: number
+  /**
+   * Allows a server on another machine without TLS and without a password: whoever reaches it can
+   * read and forge every message. Default false.
+   */
+  readonly allowUnprotected?: boolean
+}
+
+/** Carries messages between the processes of any number of machines through Redis or Valkey. */
+export class RedisBackend extends BaseRedisBackend {
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
+  constructor(options: RedisBackendOptions) {
+    const { url, username, password, tls, prefix, timeoutMs, allowUnprotected, ...limits } = options
+    if (typeof url !== 'string') {
+      throw new ChannelkitError(
+        'ERR_INVALID_CONFIG',
+        `url is ${shown(url)}; give the URL of a Redis, such as redis://localhost:6379`,
+      )
+    }
+    const read = readRedisUrl(url)
+    const place: RedisPlace = {
+      ...read,
+      ...(username !== undefined && { username }),
+      ...(password !== undefined && { password }),
+      ...(allowUnprotected !== undefined && { allowUnprotected }),
+      tls,
+      timeoutMs: wholeNumber('timeoutMs', timeoutMs ?? 5_000),
+    }
+    refuseUnprotected(place)
+    super(limits, {
+      prefix: checkPrefix(prefix ?? read.prefix ?? 'channelkit:'),
+      connect: (base, clock) => connect(place, base, clock),
+    })
+  }
+}
+
+interface RedisPlace extends RedisUrl {
+  readonly tls: ConnectionOptions | undefined
+  readonly timeoutMs: number
+}
+
+function connect(place: RedisPlace, base: string, clock: ServerClock): RedisLink {
+  const { kind, shownAs, timeoutMs } = place
+  if (kind === 'sentinel' || kind === 'cluster') {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `Redis URL ${shown(shownAs)} leads to a ${kind}, which is not supported yet; use redis://, rediss:// or redis+unix://`,
+    )
+  }
+  return new ServerLink({ locate: async () => addressOf(place), shownAs, timeoutMs, base, clock })
+}
+
+function addressOf({
+  nodes,
+  path,
+  isSecure,
+  tls,
+  username,
+  password,
+  database,
+}: RedisPlace): RedisAddress {
+  const user = { username, password, database }
+  if (path !== undefined) return { path, ...user }
+  const [{ host, port } = { host: 'localhost', port: 6_379 }] = nodes
+  return { host, port, ...(isSecure && { tls: { servername: host, ...tls } }), ...user }
+}
+
+function refuseUnprotected({ nodes, isSecure, password, allowUnprotected, shownAs }: RedisUrl) {
+  if (isSecure || password !== undefined || allowUnprotected) return
+  const distant = nodes.find(({ host }) => !isLoopback(host))
+  if (!distant) return
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `Redis URL ${shown(shownAs)} leads to another machine without TLS and without a password, so whoever reaches ${distant.host} can forge messages; give it a password, use rediss://, or set allowUnprotected`,
+  )
+}
+
+function checkPrefix(prefix: unknown): string {
+  if (typeof prefix === 'string' && /^[^{}\s]{1,100}$/.test(prefix)) return prefix
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `prefix is ${shown(prefix)}; give 1-100 characters without braces and spaces`,
+  )
+}

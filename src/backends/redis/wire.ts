@@ -1,0 +1,1222 @@
+import { createHash } from 'node:crypto'
+
+/**
+ * All that lies in Redis, and the scripts that alone read and write it. A script's text is constant:
+ * names and content come as keys and arguments.
+ *
+ * Every script is given one key, the *base* of the slot it works in, and makes the others by adding
+ * to it. Bases, behind the site's prefix:
+ *
+ * - `{work}`: work channels, lines, waiting receivers and the list of inboxes.
+ * - `{reply.…!}`: one inbox.
+ * - `{g:NAME}`: one group.
+ * - `{processes}`: announcements.
+ *
+ * Times are milliseconds since the epoch by the server's clock, 16 digits where they are part of a
+ * text. Every key has a time to live beyond the expiry of what lies in it.
+ *
+ * In `{work}`:
+ * - `c:CHANNEL` list, entries `ID:EXPIRY:ATTEMPTS:LINELENGTH:` LINE CONTENT in the order of their
+ *   ids. An id has 16 digits; LINELENGTH is in bytes, and empty where there is no line.
+ * - `channels` hash, channel → a time before which none of its messages expires, and the one its
+ *   list is kept until; `parked-counts` hash, channel → how many of its messages are parked.
+ * - `lines` hash, line → `T` EXPIRY TOKEN while its turn is held, or `R` EXPIRY ID CHANNEL while its
+ *   next message is ready there. `looks` sorted set, line → when to look at it again.
+ * - `parked` sorted set of equal scores, members LENGTH `:` LINE ID `:` LENGTH `:` CHANNEL ENTRY.
+ * - `lined-up` hash, channel → the last id that was lined up by others than its receivers.
+ * - `waiters` sorted set of equal scores, members CHANNEL ` ` NUMBER ` ` WAITER; `waiting` hash,
+ *   waiter → its members. A waiter is PROCESS `/` SLOT, and is woken by a message on the publish
+ *   channel `wake:PROCESS`.
+ * - `id`, the last id that was given. `inboxes` sorted set, inbox → when it is taken for dead.
+ *
+ * In an inbox:
+ * - `q` list, entries KIND EXPIRY LENGTH `:` TARGET REST. Kinds: `m` message, TARGET the reply
+ *   channel behind its `!`, REST content; `g` group message, TARGET the group; `a` and `d` added to
+ *   and discarded from a group, TARGET the reply channel, REST the group.
+ * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `w` whether
+ *   its reader waits, `h` how often it was handed entries, `f` and `u` as in `channels`.
+ *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, a
+ *   space, and the entries, packed.
+ * - `groups` sorted set, group → until when it may have members here.
+ *
+ * In a group: `m` sorted set, member → its expiry; `i` hash, inbox or work channel → how many members.
+ *
+ * In both: `sender:SENDER` hash, the number `n` of the sender's last batch and the outcome of each
+ * of its parts, so that a batch which is sent again is not stored again.
+ *
+ * Packed entries: for each INDEX `:` TURN `:` LENGTH `:` ENTRY, where INDEX is the place of its channel in the
+ * call (empty in an inbox) and TURN is `1` when the entry comes with its turn.
+ */
+const library = `
+local base = KEYS[1]
+local call = redis.call
+local now
+if ARGV[1] ~= '' then now = tonumber(ARGV[1])
+else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
+local function digits(n) return string.format('%016.0f', n) end
+local function shown(n) return string.format('%.0f', n) end
+local function keep(key, ms)
+  if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
+end
+local day = 86400000
+local slack = 60000
+local expired, lapsed = 0, 0
+local packed = {}
+local function pack(index, turn, entry)
+  local n = #packed
+  packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
+  packed[n + 2] = entry
+end
+-- What an earlier try of the same batch came to, or nil.
+local function done_before(order)
+  local key = base .. 'sender:' .. order.s
+  local found = call('HMGET', key, 'n', 'p' .. order.p)
+  local number = tonumber(found[1] or -1)
+  if number > order.n then return 'late' end
+  if number == order.n and found[2] then return found[2] end
+  if number < order.n and number >= 0 and found[1] then call('DEL', key) end
+end
+local function note_done(order, outcome)
+  local key = base .. 'sender:' .. order.s
+  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
+  call('PEXPIRE', key, 120000)
+end
+`
+
+const workLibrary = `${library}
+local function list(channel) return base .. 'c:' .. channel end
+local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
+local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
+local waiters, waiting = base .. 'waiters', base .. 'waiting'
+local publish
+local function read(entry)
+  local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
+  if not id then return '0', 0 end
+  if length == '' then return id, tonumber(expiry) end
+  return id, tonumber(expiry), string.sub(entry, at, at + tonumber(length) - 1)
+end
+local function first_id(count)
+  local last = call('INCRBY', base .. 'id', count)
+  if last < 1000000000000 then
+    last = now * 1000 + count
+    call('SET', base .. 'id', shown(last))
+  end
+  keep(base .. 'id', 7 * day)
+  return last - count
+end
+local function unregister(waiter)
+  local found = call('HGET', waiting, waiter)
+  if not found then return false end
+  call('HDEL', waiting, waiter)
+  call('ZREM', waiters, unpack(cjson.decode(found)))
+  return true
+end
+local function register(waiter, names)
+  unregister(waiter)
+  local number = digits(first_id(1))
+  local members, scored = {}, {}
+  for i, name in ipairs(names) do
+    members[i] = name .. ' ' .. number .. ' ' .. waiter
+    scored[2 * i - 1] = 0
+    scored[2 * i] = members[i]
+  end
+  call('ZADD', waiters, unpack(scored))
+  call('HSET', waiting, waiter, cjson.encode(members))
+  keep(waiters, day)
+  keep(waiting, day)
+end
+-- Wakes who has waited longest for the channel, and lives.
+local function wake(name)
+  while true do
+    local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
+    if not found then return end
+    local waiter = string.match(found, '^[^ ]+ %d+ (.*)$')
+    if not unregister(waiter) then call('ZREM', waiters, found) end
+    if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
+  end
+end
+-- Notes that messages of these times of expiry were put on a channel.
+local function note_expiry(name, least, most)
+  local found = call('HGET', channels, name)
+  local first, last = 0, 0
+  if found then
+    first, last = tonumber(string.sub(found, 1, 16)), tonumber(string.sub(found, 18))
+    if first <= least and most <= last then return end
+    first = math.min(first, least)
+  else
+    first = least
+  end
+  if most > last then
+    last = most + slack
+    keep(list(name), last - now + slack)
+    keep(channels, math.max(last - now + slack, day))
+  end
+  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
+end
+-- Deletes expired messages of a channel: those at its head, or when there are none all.
+local function reclaim(name, thorough)
+  local found = call('HGET', channels, name)
+  if found and tonumber(string.sub(found, 1, 16)) > now then return 0 end
+  local key = list(name)
+  local count = 0
+  while true do
+    local head = call('LRANGE', key, 0, 99)
+    local gone = 0
+    for i = 1, #head do
+      local _, expiry = read(head[i])
+      if expiry > now then break end
+      gone = gone + 1
+    end
+    if gone > 0 then call('LTRIM', key, gone, -1) end
+    count = count + gone
+    if gone < 100 then break end
+  end
+  if count > 0 and not thorough then
+    expired = expired + count
+    return count
+  end
+  local all = call('LRANGE', key, 0, -1)
+  local least
+  local gone = {}
+  for i = 1, #all do
+    local _, expiry = read(all[i])
+    if expiry <= now then gone[#gone + 1] = all[i]
+    elseif not least or expiry < least then least = expiry end
+  end
+  for i = 1, #gone do call('LREM', key, 1, gone[i]) end
+  count = count + #gone
+  expired = expired + count
+  if least then
+    local last = found and string.sub(found, 18) or digits(least)
+    call('HSET', channels, name, digits(least) .. ' ' .. last)
+  else
+    call('HDEL', channels, name)
+  end
+  return count
+end
+-- Puts an entry where its id belongs.
+local function put_back(name, entry)
+  local key = list(name)
+  local id, expiry = read(entry)
+  local head = call('LINDEX', key, 0)
+  if not head or id < read(head) then
+    call('LPUSH', key, entry)
+  elseif id > read(call('LINDEX', key, -1)) then
+    call('RPUSH', key, entry)
+  else
+    local all = call('LRANGE', key, 0, -1)
+    for i = 1, #all do
+      local other = read(all[i])
+      if other == id then return end
+      if other > id then
+        call('LINSERT', key, 'BEFORE', all[i], entry)
+        break
+      end
+    end
+  end
+  note_expiry(name, expiry, expiry)
+  wake(name)
+end
+local function of_line(line) return #line .. ':' .. line end
+local function count_parked(name, by)
+  if call('HINCRBY', parked_counts, name, by) <= 0 then call('HDEL', parked_counts, name) end
+end
+local function parked_in_line(line, name)
+  local prefix = of_line(line)
+  local all = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':')
+  local on = ':' .. #name .. ':' .. name
+  local count = 0
+  for i = 1, #all do
+    local at = #prefix + 17
+    if string.sub(all[i], at, at + #on - 1) == on then count = count + 1 end
+  end
+  return count
+end
+local function park(line, name, entry)
+  local id, expiry = read(entry)
+  call('ZADD', parked, 0, of_line(line) .. id .. ':' .. #name .. ':' .. name .. entry)
+  keep(parked, math.max(expiry - now + slack, day))
+  keep(parked_counts, math.max(expiry - now + slack, day))
+  count_parked(name, 1)
+end
+local function parked_entry(member, prefix)
+  local length, at = string.match(member, '^:(%d+):()', #prefix + 17)
+  local name = string.sub(member, at, at + length - 1)
+  return name, string.sub(member, at + length)
+end
+local function unpark(line)
+  local prefix = of_line(line)
+  while true do
+    local member = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':', 'LIMIT', 0, 1)[1]
+    if not member then return end
+    call('ZREM', parked, member)
+    local name, entry = parked_entry(member, prefix)
+    count_parked(name, -1)
+    local _, expiry = read(entry)
+    if expiry > now then return name, entry end
+    expired = expired + 1
+  end
+end
+local function set_line(line, state, look)
+  call('HSET', lines, line, state)
+  call('ZADD', looks, shown(look), line)
+end
+local function keep_lines(ms)
+  keep(lines, math.max(ms, day))
+  keep(looks, math.max(ms, day))
+end
+local function free_line(line)
+  call('HDEL', lines, line)
+  call('ZREM', looks, line)
+end
+local look_ms = 1000
+local function make_ready(line, name, entry)
+  local id, expiry = read(entry)
+  set_line(line, 'R' .. digits(expiry) .. id .. name, math.min(expiry, now + look_ms))
+  keep_lines(expiry - now + slack)
+  put_back(name, entry)
+end
+local function is_over(state) return tonumber(string.sub(state, 2, 17)) <= now end
+-- Ends a turn that nobody passed on, or the wait for a head that is gone.
+local function go_on(line, state)
+  if string.byte(state) == 84 then lapsed = lapsed + 1 end
+  local name, entry = unpark(line)
+  if name then make_ready(line, name, entry) else free_line(line) end
+end
+local function is_head(state, id)
+  return state and string.byte(state) == 82 and string.sub(state, 18, 33) == id
+end
+local function lose_head(state)
+  local head = call('LINDEX', list(string.sub(state, 34)), 0)
+  return not head or read(head) > string.sub(state, 18, 33)
+end
+`
+
+/** A script and its digest. */
+export interface Script {
+  readonly name: string
+  readonly text: string
+  readonly sha: string
+}
+
+function script(name: string, prelude: string, body: string): Script {
+  const text = `${prelude}${body}`
+  return { name, text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+/**
+ * `{work}`, now, ORDER, then for each message `ATTEMPTS:LINELENGTH:` LINE CONTENT.
+ *
+ * ORDER is JSON: `s`, `n`, `p` sender, number and part of the batch; `c` channels and `k` their
+ * capacities; `o` the place in `c` of each message's channel, or absent when all go to the first;
+ * `e` place of a message → its time of expiry, where it is not `x` milliseconds from now; `l` the
+ * capacity of a line; `u` PUBLISH or SPUBLISH.
+ *
+ * Returns now, the expired count, and what was not stored: `PLACE` and `f` full or `l` line full,
+ * with commas.
+ */
+const send = script(
+  'send',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+local before = done_before(order)
+if before then return {shown(now), 0, before} end
+local count = #ARGV - 2
+local id = first_id(count)
+local standard = digits(now + order.x)
+local new, room, crowded, least, most = {}, {}, {}, {}, {}
+local refused = {}
+for i = 1, count do
+  local c = order.o and order.o[i] or 1
+  local name = order.c[c]
+  local body = ARGV[i + 2]
+  if not room[c] then
+    local held = tonumber(call('HGET', parked_counts, name) or 0)
+    room[c] = order.k[c] - call('LLEN', list(name)) - held
+    crowded[c] = held >= order.l
+    new[c] = {}
+    least[c], most[c] = 9e15, 0
+  end
+  if room[c] <= 0 then room[c] = room[c] + reclaim(name) end
+  local reason
+  if room[c] <= 0 then reason = 'f'
+  elseif crowded[c] then
+    local _, _, line = read('0:0:' .. body)
+    if line and parked_in_line(line, name) >= order.l then reason = 'l' end
+  end
+  if reason then refused[#refused + 1] = i .. reason
+  else
+    local at = order.e and order.e[tostring(i)]
+    local expiry = at or now + order.x
+    local text = at and digits(at) or standard
+    new[c][#new[c] + 1] = digits(id + i) .. ':' .. text .. ':' .. body
+    if expiry < least[c] then least[c] = expiry end
+    if expiry > most[c] then most[c] = expiry end
+    room[c] = room[c] - 1
+  end
+end
+for c, entries in pairs(new) do
+  if #entries > 0 then
+    local name = order.c[c]
+    call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, least[c], most[c])
+    wake(name)
+  end
+end
+local outcome = table.concat(refused, ',')
+note_done(order, outcome)
+return {shown(now), expired, outcome}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
+ * the waiter to register when there is none, absent to ask once; `l` lines: `c` channels, `e`
+ * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
+ * those of the others; `u`.
+ *
+ * Returns now, the expired and the lapsed count, and packed entries; INDEX counts through `c`, then
+ * `l.c`. The token of a turn is `t` and the id. Without lines, expired messages are among them.
+ */
+const claim = script(
+  'claim',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+local left = order.m
+local plain = order.c
+local more = {}
+local function take_plain()
+  local n = #plain
+  local full = {}
+  for i = 1, n do
+    if left == 0 then more[#more + 1] = plain[i]
+    else
+      local share = math.ceil(left / (n - i + 1))
+      local got = call('LPOP', list(plain[i]), share)
+      if got then
+        for j = 1, #got do pack(i, '', got[j]) end
+        left = left - #got
+        if #got == share then full[#full + 1] = i end
+      end
+    end
+  end
+  for _, i in ipairs(full) do
+    if left > 0 and n > 1 then
+      local got = call('LPOP', list(plain[i]), left)
+      if got then
+        for j = 1, #got do pack(i, '', got[j]) end
+        left = left - #got
+      end
+    end
+    if left == 0 then more[#more + 1] = plain[i] end
+  end
+end
+local lined_up = {}
+-- What waits elsewhere before an id and was not lined up yet.
+local function others_before(id, by)
+  local found = {}
+  for _, name in ipairs(by.e or {}) do
+    local key = list(name)
+    local seen = lined_up[name] or call('HGET', base .. 'lined-up', name) or ''
+    local to, is_seen = -1, false
+    while not is_seen do
+      local some = call('LRANGE', key, to - 49, to)
+      for i = #some, 1, -1 do
+        local other, expiry, line = read(some[i])
+        if other <= seen then
+          is_seen = true
+          break
+        end
+        if other < id then found[#found + 1] = {other, name, some[i], line, expiry} end
+      end
+      if #some < 50 then break end
+      to = to - 50
+    end
+  end
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  return found
+end
+local function line_up(other)
+  local id, name, entry, line, expiry = unpack(other)
+  lined_up[name] = id
+  if not line or expiry <= now then return end
+  local state = call('HGET', lines, line)
+  if not state then
+    set_line(line, 'R' .. digits(expiry) .. id .. name, math.min(expiry, now + look_ms))
+    keep_lines(expiry - now + slack)
+  elseif not is_head(state, id) then
+    call('LREM', list(name), 1, entry)
+    park(line, name, entry)
+  end
+end
+local function take_lines(by, most)
+  look_ms = by.lease
+  local lease_ends = digits(now + by.lease)
+  local taken = 0
+  local again = most > 0
+  while again and taken < most do
+    again = false
+    local asked = most - taken
+    local heads, at, used, size = {}, {}, {}, 0
+    local last = ''
+    for i, name in ipairs(by.c) do
+      heads[i] = call('LRANGE', list(name), 0, asked - 1)
+      at[i], used[i] = 1, 0
+      size = size + #heads[i]
+      if #heads[i] > 0 then
+        local id = read(heads[i][#heads[i]])
+        if id > last then last = id end
+      end
+    end
+    if size == 0 then return end
+    local others = others_before(last, by)
+    local next_other = 1
+    local ids = {}
+    for i = 1, #by.c do ids[i] = heads[i][1] and read(heads[i][1]) end
+    local function flush()
+      for i, name in ipairs(by.c) do
+        if used[i] > 0 then
+          call('LTRIM', list(name), used[i], -1)
+          used[i] = 0
+        end
+      end
+    end
+    while taken < most do
+      local c
+      for i = 1, #by.c do
+        if ids[i] and (not c or ids[i] < ids[c]) then c = i end
+      end
+      if not c then break end
+      local name, entry = by.c[c], heads[c][at[c]]
+      local id, expiry, line = read(entry)
+      while others[next_other] and others[next_other][1] < id do
+        line_up(others[next_other])
+        next_other = next_other + 1
+      end
+      at[c] = at[c] + 1
+      used[c] = used[c] + 1
+      local following = heads[c][at[c]]
+      ids[c] = following and read(following)
+      local state = line and call('HGET', lines, line)
+      local is_live = expiry > now
+      if not is_live then expired = expired + 1 end
+      local moved = false
+      if state and ((is_live and is_over(state)) or (not is_live and is_head(state, id))) then
+        flush()
+        go_on(line, state)
+        state = call('HGET', lines, line)
+        moved = true
+      end
+      if is_live then
+        if not line then
+          pack(#plain + c, '', entry)
+          taken = taken + 1
+        elseif state and not is_head(state, id) then
+          park(line, name, entry)
+        else
+          set_line(line, 'T' .. lease_ends .. by.t .. id, now + by.lease)
+          keep_lines(by.lease + slack)
+          pack(#plain + c, '1', entry)
+          taken = taken + 1
+        end
+      end
+      if moved then
+        again = true
+        break
+      end
+      -- Behind the last that was read of this channel there may be older ones than on the others.
+      if not following and #heads[c] == asked then
+        again = true
+        break
+      end
+    end
+    flush()
+  end
+  left = left - taken
+  if taken == most then for _, name in ipairs(by.c) do more[#more + 1] = name end end
+end
+local by = order.l
+if by then take_lines(by, math.min(left, by.share)) end
+take_plain()
+if by and left > 0 then take_lines(by, left) end
+for name, id in pairs(lined_up) do
+  call('HSET', base .. 'lined-up', name, id)
+  keep(base .. 'lined-up', day)
+end
+if #packed > 0 then
+  for _, name in ipairs(more) do if call('EXISTS', list(name)) == 1 then wake(name) end end
+elseif order.w then
+  local names = {}
+  for _, name in ipairs(plain) do names[#names + 1] = name end
+  for _, name in ipairs(by and by.c or {}) do names[#names + 1] = name end
+  register(order.w, names)
+end
+return {shown(now), expired, lapsed, table.concat(packed)}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER: ends the wait of `w`; where it was woken already, wakes another for what
+ * lies on its channels `c`. ORDER is JSON with `u` besides.
+ */
+const unwait = script(
+  'unwait',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+if not unregister(order.w) then
+  for _, name in ipairs(order.c) do if call('EXISTS', list(name)) == 1 then wake(name) end end
+end
+return 1
+`,
+)
+
+/**
+ * `{work}`, now, ORDER, then for each message its channel, its entry, and the token of its turn or
+ * nothing. ORDER is JSON: `s`, `n`, `p`, `u`. Returns now and how many turns had lapsed.
+ */
+const handBack = script(
+  'handBack',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+local before = done_before(order)
+if before then return {shown(now), tonumber(before) or 0} end
+for i = 3, #ARGV, 3 do
+  local name, entry, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if token == '' then put_back(name, entry)
+  else
+    local _, _, line = read(entry)
+    local state = line and call('HGET', lines, line)
+    if state and string.byte(state) == 84 and string.sub(state, 18) == token then
+      make_ready(line, name, entry)
+    else
+      lapsed = lapsed + 1
+    end
+  end
+end
+note_done(order, tostring(lapsed))
+return {shown(now), lapsed}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER, then for each turn its line and token. ORDER is JSON: `c` the channels the
+ * caller consumes, `lease` milliseconds, `t` start of the new tokens, `u`.
+ *
+ * Returns now, the expired count, packed entries, and for each turn `1` when it was lost, else `0`.
+ */
+const advance = script(
+  'advance',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+look_ms = order.lease
+local index = {}
+for i, name in ipairs(order.c) do index[name] = i end
+local lost = {}
+for i = 3, #ARGV, 2 do
+  local line, token = ARGV[i], ARGV[i + 1]
+  local state = call('HGET', lines, line)
+  if not (state and string.byte(state) == 84 and string.sub(state, 18) == token) then
+    lost[#lost + 1] = '1'
+  else
+    lost[#lost + 1] = '0'
+    local name, entry = unpark(line)
+    if not name then free_line(line)
+    elseif index[name] then
+      local id = read(entry)
+      set_line(line, 'T' .. digits(now + order.lease) .. order.t .. id, now + order.lease)
+      pack(index[name], '1', entry)
+    else make_ready(line, name, entry) end
+  end
+end
+return {shown(now), expired, table.concat(packed), table.concat(lost)}
+`,
+)
+
+/**
+ * `{work}`, now, milliseconds, then for each turn its line and token. Returns now, and for each turn
+ * `1` when it still is the caller's, else `0`.
+ */
+const renewLines = script(
+  'renewLines',
+  workLibrary,
+  `
+local ends = now + tonumber(ARGV[2])
+local held = {}
+for i = 3, #ARGV, 2 do
+  local line, token = ARGV[i], ARGV[i + 1]
+  local state = call('HGET', lines, line)
+  if state and string.byte(state) == 84 and string.sub(state, 18) == token then
+    set_line(line, 'T' .. digits(ends) .. token, ends)
+    held[#held + 1] = '1'
+  else
+    held[#held + 1] = '0'
+  end
+end
+keep_lines(ends - now + slack)
+return {shown(now), table.concat(held)}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER: lets lines go on whose turn or ready head lapsed, or whose head a receiver
+ * without lines took. ORDER is JSON: `lease` milliseconds until a ready head is looked at again, `u`.
+ *
+ * Returns now, the expired and the lapsed count, and when to look again, or nothing.
+ */
+const release = script(
+  'release',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+look_ms = order.lease
+for _, line in ipairs(call('ZRANGEBYSCORE', looks, '-inf', shown(now), 'LIMIT', 0, 500)) do
+  local state = call('HGET', lines, line)
+  if not state then call('ZREM', looks, line)
+  elseif is_over(state) then go_on(line, state)
+  elseif string.byte(state) == 84 then
+    call('ZADD', looks, shown(tonumber(string.sub(state, 2, 17))), line)
+  elseif lose_head(state) then go_on(line, state)
+  else
+    local expiry = tonumber(string.sub(state, 2, 17))
+    call('ZADD', looks, shown(math.min(expiry, now + look_ms)), line)
+  end
+end
+return {shown(now), expired, lapsed, call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2] or ''}
+`,
+)
+
+/**
+ * `{work}`, now: deletes expired messages of channels and lines, and waiters that have not looked
+ * for long. Returns now, how many messages, and the inboxes that are taken for dead.
+ */
+const cleanUp = script(
+  'cleanUp',
+  workLibrary,
+  `
+local all = call('HGETALL', channels)
+for i = 1, #all, 2 do
+  local name = all[i]
+  if call('EXISTS', list(name)) == 0 then call('HDEL', channels, name)
+  elseif tonumber(string.sub(all[i + 1], 1, 16)) <= now then reclaim(name, true) end
+end
+for _, member in ipairs(call('ZRANGE', parked, 0, -1)) do
+  local length = string.match(member, '^(%d+):')
+  local prefix = string.sub(member, 1, #length + 1 + tonumber(length))
+  local name, entry = parked_entry(member, prefix)
+  local _, expiry = read(entry)
+  if expiry <= now then
+    call('ZREM', parked, member)
+    count_parked(name, -1)
+    expired = expired + 1
+  end
+end
+local dead = call('ZRANGEBYSCORE', base .. 'inboxes', '-inf', shown(now))
+if #dead > 0 then call('ZREM', base .. 'inboxes', unpack(dead)) end
+return {shown(now), expired, dead}
+`,
+)
+
+/**
+ * `{work}`, now. Returns for each channel its name, how many live messages wait and when the oldest
+ * of them expires; then the inboxes.
+ */
+const list = script(
+  'list',
+  workLibrary,
+  `
+local found = {}
+local function meet(name, entry)
+  local id, expiry = read(entry)
+  if expiry <= now then return end
+  local one = found[name]
+  if not one then found[name] = {1, id, expiry}
+  else
+    one[1] = one[1] + 1
+    if id < one[2] then one[2], one[3] = id, expiry end
+  end
+end
+for _, name in ipairs(call('HKEYS', channels)) do
+  for _, entry in ipairs(call('LRANGE', list(name), 0, -1)) do meet(name, entry) end
+end
+for _, member in ipairs(call('ZRANGE', parked, 0, -1)) do
+  local length = string.match(member, '^(%d+):')
+  local prefix = string.sub(member, 1, #length + 1 + tonumber(length))
+  meet(parked_entry(member, prefix))
+end
+local rows = {}
+for name, one in pairs(found) do
+  rows[#rows + 1] = name
+  rows[#rows + 1] = one[1]
+  rows[#rows + 1] = shown(one[3])
+end
+return {rows, call('ZRANGE', base .. 'inboxes', 0, -1)}
+`,
+)
+
+/** `{work}`, now, milliseconds, then inboxes: notes that they live so much longer. */
+const noteInboxes = script(
+  'noteInboxes',
+  library,
+  `
+local ends = now + tonumber(ARGV[2])
+for i = 3, #ARGV do call('ZADD', base .. 'inboxes', shown(ends), ARGV[i]) end
+keep(base .. 'inboxes', math.max(day, tonumber(ARGV[2]) + slack))
+return shown(now)
+`,
+)
+
+/** `{work}`, now, inbox: forgets it. */
+const forgetInbox = script(
+  'forgetInbox',
+  library,
+  `
+call('ZREM', base .. 'inboxes', ARGV[2])
+return shown(now)
+`,
+)
+
+/** `{work}`, now: deletes all but who waits, which ids were given, and the list of inboxes. */
+const flushWork = script(
+  'flushWork',
+  workLibrary,
+  `
+for _, name in ipairs(call('HKEYS', channels)) do call('DEL', list(name)) end
+call('DEL', channels, parked_counts, lines, looks, parked, base .. 'lined-up')
+return call('ZRANGE', base .. 'inboxes', 0, -1)
+`,
+)
+
+const inboxLibrary = `${library}
+local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
+local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
+local function is_message(entry)
+  local kind = string.byte(entry)
+  return kind == 109 or kind == 103
+end
+local function note_expiry(least, most)
+  local found = call('HMGET', meta, 'f', 'u')
+  local first, last = tonumber(found[1] or 9e15), tonumber(found[2] or 0)
+  if least < first then call('HSET', meta, 'f', shown(least)) end
+  if most > last then
+    call('HSET', meta, 'u', shown(most + slack))
+    keep(queue, most + slack - now + day)
+    keep(meta, most + slack - now + day)
+  end
+end
+local function reclaim()
+  local first = tonumber(call('HGET', meta, 'f') or 0)
+  if first > now then return 0 end
+  local all = call('LRANGE', queue, 0, -1)
+  local kept, least = {}, 9e15
+  for i = 1, #all do
+    if is_message(all[i]) then
+      local expiry = expiry_of(all[i])
+      if expiry > now then
+        kept[#kept + 1] = all[i]
+        if expiry < least then least = expiry end
+      end
+    else kept[#kept + 1] = all[i] end
+  end
+  local count = #all - #kept
+  if count > 0 then
+    local ttl = call('PTTL', queue)
+    call('DEL', queue)
+    for i = 1, #kept, 1000 do
+      call('RPUSH', queue, unpack(kept, i, math.min(i + 999, #kept)))
+    end
+    if #kept > 0 then call('PEXPIRE', queue, math.max(ttl, slack)) end
+    expired = expired + count
+  end
+  call('HSET', meta, 'f', shown(least))
+  return count
+end
+`
+
+/**
+ * `{reply.…!}`, now, ORDER, then for each entry `LENGTH:` TARGET REST.
+ *
+ * ORDER is JSON: `s`, `n`, `p`, `u` as in `send`; `t` the kinds of the entries; `x` and `g` how long
+ * messages and memberships live; `e` place → time of expiry; `k` capacity.
+ *
+ * Returns now, the expired count, and `g` when there is no such inbox, else what was not stored.
+ */
+const push = script(
+  'push',
+  inboxLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+local before = done_before(order)
+if before then return {shown(now), 0, before} end
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h')
+if not found[1] then return {shown(now), 0, 'g'} end
+local waiting = call('LLEN', queue)
+local changes = tonumber(found[2] or 0)
+local room = order.k - (waiting - changes)
+local standard, member = digits(now + order.x), digits(now + order.g)
+local new, refused, least, most, added = {}, {}, 9e15, 0, 0
+for i = 1, #ARGV - 2 do
+  local kind = string.sub(order.t, i, i)
+  local body = ARGV[i + 2]
+  if kind == 'm' or kind == 'g' then
+    if room <= 0 then room = room + reclaim() end
+    if room <= 0 then refused[#refused + 1] = i .. 'f'
+    else
+      local at = order.e and order.e[tostring(i)]
+      local expiry = at or now + order.x
+      new[#new + 1] = kind .. (at and digits(at) or standard) .. body
+      if expiry < least then least = expiry end
+      if expiry > most then most = expiry end
+      room = room - 1
+    end
+  else
+    new[#new + 1] = kind .. member .. body
+    added = added + 1
+    most = math.max(most, now + order.g)
+    if kind == 'a' then
+      local length, at = string.match(body, '^(%d+):()')
+      call('ZADD', groups, shown(now + order.g), string.sub(body, at + tonumber(length)))
+      keep(groups, order.g + day)
+    end
+  end
+end
+if #new > 0 then
+  local handed = false
+  if found[3] == '1' then
+    call('HSET', meta, 'w', '0')
+    if waiting == 0 then
+      for i = 1, #new do pack('', '', new[i]) end
+      local number = shown(tonumber(found[4] or 0) + 1)
+      handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
+      if handed then call('HINCRBY', meta, 'h', 1) end
+    end
+  end
+  if not handed then
+    for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
+    if added > 0 then call('HINCRBY', meta, 'n', added) end
+    note_expiry(least, most)
+  end
+end
+local outcome = table.concat(refused, ',')
+note_done(order, outcome)
+return {shown(now), expired, outcome}
+`,
+)
+
+/**
+ * `{reply.…!}`, now, most entries, `1` to wait when there is none. Returns now, `1` when the inbox is
+ * open, how often it was handed entries, and packed entries, expired ones among them.
+ */
+const take = script(
+  'take',
+  inboxLibrary,
+  `
+local found = call('HMGET', meta, 'o', 'h')
+local got = call('LPOP', queue, tonumber(ARGV[2])) or {}
+local changes = 0
+for i = 1, #got do
+  if not is_message(got[i]) then changes = changes + 1 end
+  pack('', '', got[i])
+end
+if changes > 0 then call('HINCRBY', meta, 'n', -changes) end
+if #got == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
+return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed)}
+`,
+)
+
+/**
+ * `{reply.…!}`, now, milliseconds: opens the inbox, or keeps it open so much longer. Returns `1` when
+ * it was open, and how often it was handed entries.
+ */
+const openInbox = script(
+  'openInbox',
+  inboxLibrary,
+  `
+local was = call('EXISTS', meta)
+call('HSET', meta, 'o', '1')
+keep(meta, tonumber(ARGV[2]) + slack)
+keep(queue, tonumber(ARGV[2]) + slack)
+call('ZREMRANGEBYSCORE', groups, '-inf', shown(now - slack))
+return {was, tonumber(call('HGET', meta, 'h') or 0)}
+`,
+)
+
+/** `{reply.…!}`, now: deletes expired messages. Returns now and how many. */
+const cleanInbox = script(
+  'cleanInbox',
+  inboxLibrary,
+  `
+reclaim()
+return {shown(now), expired}
+`,
+)
+
+/** `{reply.…!}`, now. Returns how many live messages wait, and when the oldest expires. */
+const lookAtInbox = script(
+  'lookAtInbox',
+  inboxLibrary,
+  `
+local count, oldest = 0, ''
+for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
+  if is_message(entry) and expiry_of(entry) > now then
+    count = count + 1
+    if count == 1 then oldest = shown(expiry_of(entry)) end
+  end
+end
+return {count, oldest}
+`,
+)
+
+/** `{reply.…!}`, now. Returns the discards that were not taken yet, as entries. */
+const unreadDiscards = script(
+  'unreadDiscards',
+  inboxLibrary,
+  `
+local found = {}
+if tonumber(call('HGET', meta, 'n') or 0) > 0 then
+  for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
+    if string.byte(entry) == 100 then found[#found + 1] = entry end
+  end
+end
+return found
+`,
+)
+
+/** `{reply.…!}`, now, milliseconds, then groups in which it may have members for so long. */
+const noteGroups = script(
+  'noteGroups',
+  inboxLibrary,
+  `
+for i = 3, #ARGV do call('ZADD', groups, shown(now + tonumber(ARGV[2])), ARGV[i]) end
+keep(groups, tonumber(ARGV[2]) + day)
+return 1
+`,
+)
+
+/** `{reply.…!}`, now: forgets the inbox. Returns how many messages lay in it, and its groups. */
+const closeInbox = script(
+  'closeInbox',
+  inboxLibrary,
+  `
+local count = 0
+for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
+  if is_message(entry) then count = count + 1 end
+end
+local held = call('ZRANGE', groups, 0, -1)
+call('DEL', queue, meta, groups)
+return {count, held}
+`,
+)
+
+/** `{reply.…!}`, now: empties the inbox. */
+const flushInbox = script(
+  'flushInbox',
+  inboxLibrary,
+  `
+call('DEL', queue, groups)
+call('HDEL', meta, 'n', 'f', 'u')
+return 1
+`,
+)
+
+const groupLibrary = `${library}
+local members, inboxes = base .. 'm', base .. 'i'
+local function inbox_of(channel) return string.match(channel, '^[^!]*!') or channel end
+local function remove(channel)
+  if call('ZREM', members, channel) == 1 then
+    local inbox = inbox_of(channel)
+    if call('HINCRBY', inboxes, inbox, -1) <= 0 then call('HDEL', inboxes, inbox) end
+  end
+end
+local function sweep()
+  while true do
+    local gone = call('ZRANGEBYSCORE', members, '-inf', shown(now), 'LIMIT', 0, 1000)
+    for i = 1, #gone do remove(gone[i]) end
+    if #gone < 1000 then return end
+  end
+end
+`
+
+/** `{g:NAME}`, now, milliseconds, then members: records them for so long. */
+const record = script(
+  'record',
+  groupLibrary,
+  `
+sweep()
+local ms = tonumber(ARGV[2])
+local ends = shown(now + ms)
+for i = 3, #ARGV do
+  if call('ZADD', members, ends, ARGV[i]) == 1 then
+    call('HINCRBY', inboxes, inbox_of(ARGV[i]), 1)
+  end
+end
+keep(members, ms + slack)
+keep(inboxes, ms + slack)
+return 1
+`,
+)
+
+/** `{g:NAME}`, now, then members: ends their memberships. */
+const drop = script(
+  'drop',
+  groupLibrary,
+  `
+for i = 2, #ARGV do remove(ARGV[i]) end
+return 1
+`,
+)
+
+/** `{g:NAME}`, now, inbox: ends the memberships of all its channels. */
+const dropInbox = script(
+  'dropInbox',
+  groupLibrary,
+  `
+if call('HEXISTS', inboxes, ARGV[2]) == 1 then
+  for _, channel in ipairs(call('ZRANGE', members, 0, -1)) do
+    if inbox_of(channel) == ARGV[2] then remove(channel) end
+  end
+end
+return 1
+`,
+)
+
+/** `{g:NAME}`, now. Returns the inboxes and work channels with live members. */
+const receivers = script('receivers', groupLibrary, `sweep()\nreturn call('HKEYS', inboxes)\n`)
+
+/** `{g:NAME}`, now. Returns the live members. */
+const listMembers = script(
+  'listMembers',
+  groupLibrary,
+  `return call('ZRANGEBYSCORE', members, '(' .. shown(now), '+inf')\n`,
+)
+
+/** `{g:NAME}`, now. Returns how many live members there are. */
+const countMembers = script(
+  'countMembers',
+  groupLibrary,
+  `return call('ZCOUNT', members, '(' .. shown(now), '+inf')\n`,
+)
+
+/** `{processes}`, now, milliseconds, id, JSON: announces a process for so long. */
+const announce = script(
+  'announce',
+  library,
+  `
+call('HSET', base .. 'all', ARGV[3], digits(now + tonumber(ARGV[2])) .. ARGV[4])
+keep(base .. 'all', math.max(day, tonumber(ARGV[2]) + slack))
+return 1
+`,
+)
+
+/** `{processes}`, now, id: takes an announcement back. */
+const withdraw = script('withdraw', library, `return call('HDEL', base .. 'all', ARGV[2])\n`)
+
+/** `{processes}`, now. Returns the announcements whose lease runs, and deletes the others. */
+const listProcesses = script(
+  'listProcesses',
+  library,
+  `
+local all = call('HGETALL', base .. 'all')
+local found = {}
+for i = 1, #all, 2 do
+  if tonumber(string.sub(all[i + 1], 1, 16) or 0) > now then
+    found[#found + 1] = string.sub(all[i + 1], 17)
+  else
+    call('HDEL', base .. 'all', all[i])
+  end
+end
+return found
+`,
+)
+
+/** `{work}`, now, PUBLISH or SPUBLISH: uses each kind of key and command once, and leaves nothing. */
+const tryOut = script(
+  'tryOut',
+  library,
+  `
+local key = base .. 'try:'
+call('RPUSH', key .. 'l', 'a', 'b')
+call('LPOP', key .. 'l', 2)
+call('HSET', key .. 'h', 'a', '1')
+call('ZADD', key .. 'z', 0, 'a')
+call('ZRANGEBYLEX', key .. 'z', '[a', '(b', 'LIMIT', 0, 1)
+call('INCRBY', key .. 'n', 1)
+call(ARGV[2], base .. 'try', '')
+call('DEL', key .. 'l', key .. 'h', key .. 'z', key .. 'n')
+return shown(now)
+`,
+)
+
+/** The scripts, by name. */
+export const scripts = {
+  send,
+  claim,
+  unwait,
+  handBack,
+  advance,
+  renewLines,
+  release,
+  cleanUp,
+  list,
+  noteInboxes,
+  forgetInbox,
+  flushWork,
+  push,
+  take,
+  openInbox,
+  cleanInbox,
+  lookAtInbox,
+  unreadDiscards,
+  noteGroups,
+  closeInbox,
+  flushInbox,
+  record,
+  drop,
+  dropInbox,
+  receivers,
+  listMembers,
+  countMembers,
+  announce,
+  withdraw,
+  listProcesses,
+  tryOut,
+} as const
+
+/** The bases of a site's slots, by its prefix. */
+export class Bases {
+  readonly prefix: string
+  readonly work: string
+  readonly processes: string
+
+  constructor(prefix: string) {
+    this.prefix = prefix
+    this.work = `${prefix}{work}`
+    this.processes = `${prefix}{processes}`
+  }
+
+  /** @param name - with its `!`. */
+  inbox(name: string): string {
+    return `${this.prefix}{${name}}`
+  }
+
+  group(name: string): string {
+    return `${this.prefix}{g:${name}}`
+  }
+
+  /** The group whose members' key this is, or `undefined`. */
+  groupOfKey(key: string): string | undefined {
+    const start = `${this.prefix}{g:`
+    if (!key.startsWith(start) || !key.endsWith('}m')) return undefined
+    return key.slice(start.length, -2)
+  }
+}

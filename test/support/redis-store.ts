@@ -1,0 +1,41 @@
+import { rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import { RedisBackend } from 'channelkit/redis'
+import type { TestStore } from 'channelkit/testing'
+import { createClient } from 'redis'
+
+let stores = 0
+
+/** The URL of the Redis that listens on `redis.sock` in a folder. */
+export function redisUrlIn(folder: string): string {
+  return `redis+unix://${join(folder, 'redis.sock')}`
+}
+
+/**
+ * A store on a prefix of its own. Its connection is cut by moving the socket away and ending every
+ * connection that is open.
+ */
+export function createRedisStore(folder: string): () => Promise<TestStore> {
+  return async () => {
+    stores++
+    const prefix = `test-${process.pid}-${stores}:`
+    return {
+      open: async (options) =>
+        new RedisBackend({ ...options, url: redisUrlIn(folder), prefix, timeoutMs: 400 }),
+      async breakConnection() {
+        const socket = join(folder, 'redis.sock')
+        const admin = createClient({ socket: { path: socket, tls: false } })
+        await admin.connect()
+        await rename(socket, `${socket}.aside`)
+        for (const type of ['normal', 'pubsub']) {
+          await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes'])
+        }
+        return async () => {
+          await rename(`${socket}.aside`, socket)
+          await admin.close()
+        }
+      },
+      dispose: async () => {},
+    }
+  }
+}
