@@ -123,6 +123,47 @@ export async function echoLoad(
 }
 
 /**
+ * Keeps `inFlight` numbered messages under way on every socket for `durationMs`.
+ *
+ * @returns how many came back, and how many of them behind one that was sent later.
+ */
+export async function numberedLoad(
+  sockets: readonly WebSocket[],
+  inFlight: number,
+  durationMs: number,
+): Promise<{ messages: number; disordered: number }> {
+  let messages = 0
+  let disordered = 0
+  let underWay = 0
+  let isOver = false
+  for (const socket of sockets) {
+    let sent = 0
+    let last = 0
+    const send = (): void => {
+      sent++
+      underWay++
+      sendCoalesced(socket, String(sent))
+    }
+    socket.on('message', (data: Buffer) => {
+      const n = Number(data)
+      messages++
+      underWay--
+      if (n < last) disordered++
+      last = Math.max(last, n)
+      if (!isOver) send()
+    })
+    for (let index = 0; index < inFlight; index++) send()
+  }
+  await new Promise((resolve) => setTimeout(resolve, durationMs))
+  isOver = true
+  const counted = { messages, disordered }
+  // What is under way must not be taken for an answer to the next load.
+  while (underWay > 0) await new Promise((resolve) => setTimeout(resolve, 50))
+  for (const socket of sockets) socket.removeAllListeners('message')
+  return counted
+}
+
+/**
  * Has one member send to the group, `inFlight` messages at a time, the next round when every member
  * has got the last.
  */

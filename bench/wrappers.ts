@@ -1,9 +1,10 @@
 /**
- * What each wrapper costs: `node --import tsx bench/wrappers.ts [rounds]`.
+ * What each wrapper costs: `node --import tsx bench/wrappers.ts [rounds] [backend URL]`.
  *
  * CPU microseconds of sending a message, running a consumer that does next to nothing, and all
  * between; and how often that calls the session store. On memory, with the memory store of
- * express-session, and on SQLite, with `SqliteSessionStore`. The messages are of 500 open sockets
+ * express-session, and on SQLite, with `SqliteSessionStore`; or on what a backend URL leads to, which
+ * is emptied, with `SqliteSessionStore`: then only what this process uses counts. The messages are of 500 open sockets
  * whose users are signed in, one of each under way. Wrappers take turns, round by round.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -24,13 +25,11 @@ import {
   transferUser,
   wrapConsumer,
 } from 'channelkit'
-import type { ChannelBackend } from 'channelkit/backend'
-import { MemoryBackend } from 'channelkit/memory'
 import { type SessionStore, SqliteSessionStore, signCookie } from 'channelkit/sessions'
-import { SqliteBackend } from 'channelkit/sqlite'
 import session from 'express-session'
 
 const rounds = Number(process.argv[2] ?? 15)
+const givenUrl = process.argv[3]
 const turnsPerRound = 4
 const warmUpRounds = 3
 const secret = 'what signs the cookies of this benchmark'
@@ -59,16 +58,18 @@ const consumers: Readonly<Record<string, Consumer>> = {
 
 const directory = mkdtempSync(join(tmpdir(), 'channelkit-bench-'))
 try {
-  await measure('memory', new MemoryBackend({ capacity: 10_000 }), new session.MemoryStore())
+  if (givenUrl === undefined) {
+    await measure('memory', 'memory:', new session.MemoryStore())
+  }
   const store = new SqliteSessionStore({ file: join(directory, 'sessions.sqlite') })
-  const file = join(directory, 'channels.sqlite')
-  await measure('SQLite', new SqliteBackend({ file, capacity: 10_000 }), store)
+  const url = givenUrl ?? `sqlite:${join(directory, 'channels.sqlite')}`
+  await measure(url.slice(0, url.indexOf(':')), url, store)
   await store.close()
 } finally {
   rmSync(directory, { recursive: true })
 }
 
-async function measure(name: string, backend: ChannelBackend, store: SessionStore): Promise<void> {
+async function measure(name: string, url: string, store: SessionStore): Promise<void> {
   const calls = countCalls(store)
   let left = 0
   let onDone = (): void => {}
@@ -91,10 +92,12 @@ async function measure(name: string, backend: ChannelBackend, store: SessionStor
     ...(Object.fromEntries(routes) as Readonly<Record<string, Consumer>>),
   })
   const site = await setup({
-    channelBackends: { default: { backend, routing } },
+    channelBackends: { default: { backend: url, routing } },
     session: { store, secret },
     auth: { user: () => user, hash: () => 'the hash of a password' },
   })
+  const backend = site.backend()
+  await backend.flush()
   const worker = await site.worker()
   await worker.start()
   const sendToAll = async (channel: string, content: Content): Promise<void> => {

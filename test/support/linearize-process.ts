@@ -1,6 +1,6 @@
 /**
- * A worker process on a SQLite backend with one linearized consumer, for tests and benchmarks:
- * `node --import tsx linearize-process.ts <database> <log> <lease ms> [plain]`.
+ * A worker process with one linearized consumer, for tests and benchmarks:
+ * `node --import tsx linearize-process.ts <backend URL> <log> <lease ms> [plain]`.
  *
  * The consumer appends `begin <client> <n> <pid> <ms since the epoch>` to the log, waits for
  * `content.ms` if there is any, and appends `end ...`, or `lost ...` when its turn had lapsed; with
@@ -8,13 +8,13 @@
  */
 import { openSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SqliteBackend } from '../../src/backends/sql/sqlite.ts'
+import { openBackendUrl } from '../../src/backends/open-url.ts'
 import type { Message } from '../../src/message.ts'
 import { Worker } from '../../src/worker.ts'
 import { linearize } from '../../src/wrappers/linearize.ts'
 
-const [file = '', log = '', leaseMs, mode] = process.argv.slice(2)
-const backend = new SqliteBackend({ file, capacity: 200_000 })
+const [url = '', log = '', leaseMs, mode] = process.argv.slice(2)
+const backend = await openBackendUrl(url, { root: process.cwd() })
 const output = openSync(log, 'a')
 
 async function work(message: Message): Promise<void> {

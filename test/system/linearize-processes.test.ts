@@ -33,7 +33,8 @@ afterEach(async () => {
 })
 
 async function startWorker(): Promise<ChildProcess> {
-  const child = fork(script, [join(directory, 'site.db'), join(directory, 'log'), `${leaseMs}`], {
+  const url = `sqlite:${join(directory, 'site.db')}`
+  const child = fork(script, [url, join(directory, 'log'), `${leaseMs}`], {
     execArgv: ['--import', 'tsx'],
   })
   children.push(child)
