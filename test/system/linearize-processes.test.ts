@@ -5,8 +5,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { SqliteSessionStore } from 'channelkit/sessions'
 import { SqliteBackend } from 'channelkit/sqlite'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { silentLogger } from '../../src/logger.ts'
+import { SiteSessions } from '../../src/sessions/site-sessions.ts'
 
 const script = fileURLToPath(new URL('../support/linearize-process.ts', import.meta.url))
 const leaseMs = 1_500
@@ -134,6 +137,48 @@ describe('linearize in several processes', () => {
       all.filter(({ what }) => what !== 'lost'),
       new Set([first?.pid ?? 0]),
     )
+  })
+
+  it('takes nothing from a worker that was frozen past its lease: no session, no held send', async () => {
+    const writer = fileURLToPath(new URL('../support/frozen-writer-process.ts', import.meta.url))
+    const heard = new Map<ChildProcess, string[]>()
+    const start = async (): Promise<ChildProcess> => {
+      const child = fork(writer, [directory, `${leaseMs}`], { execArgv: ['--import', 'tsx'] })
+      children.push(child)
+      heard.set(child, [])
+      child.on('message', (text) => heard.get(child)?.push(String(text)))
+      await once(child, 'message')
+      return child
+    }
+    const hears = async (child: ChildProcess, text: string): Promise<void> => {
+      const deadline = Date.now() + 30_000
+      while (!heard.get(child)?.includes(text)) {
+        if (Date.now() > deadline) throw new Error(`${text} did not come: ${heard.get(child)}`)
+        await sleep(10)
+      }
+    }
+    const move = (n: number, ms: number) =>
+      backend.send([{ channel: 'moves', content: { n, ms, reply_channel: 'inbox!ada' } }])
+    const frozen = await start()
+    await move(1, 1_000)
+    await hears(frozen, 'begin 1')
+    frozen.kill('SIGSTOP')
+    const other = await start()
+    await move(2, 0)
+    await hears(other, 'end 2')
+    await sleep(200)
+
+    frozen.kill('SIGCONT')
+    await hears(frozen, 'failed ERR_LOCK_LOST')
+
+    const store = new SqliteSessionStore({ file: join(directory, 'sessions.db') })
+    const session = { store, secret: 'shared by the processes of this test' }
+    const sessions = new SiteSessions({ session, isProduction: false, logger: silentLogger })
+    expect({ ...(await sessions.loadOfChannel('inbox!ada')) }).toEqual({ state: 2 })
+    await store.close()
+    const sent = await backend.receive(['out'], { max: 10, waitMs: 0 })
+    expect(sent.map(({ content }) => content)).toEqual([{ n: 2 }])
+    expect(heard.get(frozen)).toEqual(['ready', 'begin 1', 'end 1', 'failed ERR_LOCK_LOST'])
   })
 
   it('keeps order and exclusion under load while workers are killed, stopped and started', async () => {
