@@ -17,19 +17,35 @@ export function responseHeaders({ headers = [], content_type }: HttpResponse): [
 }
 
 /**
+ * Headers of one connection, not of the answer (RFC 9110 section 7.6.1): the interface server has its
+ * own.
+ */
+export const hopByHop: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+  'trailer',
+])
+
+/** @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 200–599. */
+export function checkStatus(status: number): void {
+  if (Number.isInteger(status) && status >= 200 && status <= 599) return
+  throw new ChannelkitError(
+    'ERR_INVALID_CONTENT',
+    `the status of a response is ${shown(status)}; give 200-599`,
+  )
+}
+
+/**
  * Checks what is about to leave as the head of an answer.
  *
  * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 200–599 or a header that
  *   would not stay one header.
  */
 export function checkResponseHead(content: HttpResponse): void {
-  const status = content.status ?? 200
-  if (!Number.isInteger(status) || status < 200 || status > 599) {
-    throw new ChannelkitError(
-      'ERR_INVALID_CONTENT',
-      `the status of a response is ${shown(status)}; give 200-599`,
-    )
-  }
+  checkStatus(content.status ?? 200)
   for (const [name, value] of responseHeaders(content)) {
     if (typeof name !== 'string' || !headerName.test(name)) {
       throw new ChannelkitError(

@@ -1,17 +1,34 @@
-import type { ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Content } from '../content.ts'
 import { errorTable, isChannelkitError } from '../errors.ts'
 import { silentMs } from '../http/client-link.ts'
+import type { LocalRequest } from '../http/local-requests.ts'
 import { acknowledgeEvery, partCost } from '../http/part-window.ts'
-import { checkResponseHead, responseHeaders } from '../http/response-head.ts'
+import { checkResponseHead, hopByHop, responseHeaders } from '../http/response-head.ts'
 import type { HttpListen, HttpResponse, HttpResponsePart } from '../message-formats.ts'
 import type { Hub } from './hub.ts'
 import type { Reply, ReplyOwner } from './reply.ts'
 import type { RequestBody } from './request-body.ts'
 
+// A view that was lent the response has put methods of its own on it.
+const raw = ServerResponse.prototype
+const rawWrite = raw.write as (
+  this: ServerResponse,
+  chunk: Uint8Array,
+  callback: () => void,
+) => boolean
+const rawEnd = raw.end as (
+  this: ServerResponse,
+  chunk?: string | Uint8Array,
+  encoding?: BufferEncoding,
+) => ServerResponse
+
 export interface ExchangeOptions {
   readonly hub: Hub
+  readonly request: IncomingMessage
   readonly response: ServerResponse
+  /** Whether the request still is what its client sent, and the message tells nothing else. */
+  readonly isLendable: boolean
   readonly method: string
   readonly path: string
   /** What is left of the request's body behind its first part. */
@@ -37,16 +54,21 @@ export interface ExchangeWatcher {
  * When the client leaves first, the reply channel stays for a while, to tell whoever still works
  * on the answer.
  */
-export class HttpExchange implements ReplyOwner {
+export class HttpExchange implements ReplyOwner, LocalRequest {
   readonly replyChannel: string
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
   readonly path: string
   /** When something last moved, in milliseconds of the backend's clock. */
   movedAt: number
   readonly body: RequestBody | undefined
+  onOver: (() => void) | undefined
   readonly #hub: Hub
-  readonly #response: ServerResponse
   readonly #options: ExchangeOptions
   #isEnded = false
+  /** Whether a view of this process writes the answer. */
+  #isLent = false
+  #isTakenBack = false
   /** Ended before its answer was complete. */
   #isLeft = false
   #listener: string | undefined
@@ -61,20 +83,23 @@ export class HttpExchange implements ReplyOwner {
     this.#options = options
     this.#hub = options.hub
     this.movedAt = this.#hub.backend.limits.clock.now()
-    this.#response = options.response
+    this.request = options.request
+    this.response = options.response
     this.path = options.path
     this.body = options.body
     this.replyChannel = this.#hub.inbox.newChannel(this)
-    this.#response.once('close', () => this.#clientLeft())
+    this.response.once('close', () => this.#clientLeft())
   }
 
   get hasBegun(): boolean {
-    return this.#response.headersSent
+    return this.response.headersSent
   }
 
   /** How long nothing may move before it is given up, in milliseconds. */
   get patienceMs(): number {
     if (!this.hasBegun) return this.#options.responseMs
+    // Such a view cannot die alone.
+    if (this.#isLent) return Number.POSITIVE_INFINITY
     return this.#listener === undefined ? this.#options.streamMs : silentMs
   }
 
@@ -107,14 +132,55 @@ export class HttpExchange implements ReplyOwner {
   fail(status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
     if (this.#isEnded) return
     this.#giveUp()
-    if (this.hasBegun) this.#response.destroy()
-    else answer(this.#response, status, text, this.#isBodyLeft ? closing(headers) : headers)
+    if (this.hasBegun) raw.destroy.call(this.response)
+    else answer(this.response, status, text, this.#isBodyLeft ? closing(headers) : headers)
+    this.#takeBack()
+  }
+
+  /** Lends it to a view of this process, which writes the answer itself. */
+  lend(): LocalRequest | undefined {
+    const isFree = !this.#isEnded && !this.hasBegun && this.#listener === undefined
+    if (!isFree || !this.#options.isLendable || this.#isLent || this.#isTakenBack) return undefined
+    this.#isLent = true
+    return this
+  }
+
+  get isTakenBack(): boolean {
+    return this.#isTakenBack
+  }
+
+  moved(): void {
+    this.#move()
+  }
+
+  finished(): void {
+    if (this.#isEnded) return
+    this.#end()
+    this.forget()
+    this.onOver?.()
+  }
+
+  cut(): void {
+    if (this.#isEnded) return
+    this.#cut()
+    this.#takeBack()
+  }
+
+  giveBack(): void {
+    this.#takeBack()
+  }
+
+  #takeBack(): void {
+    if (!this.#isLent) return
+    this.#isLent = false
+    this.#isTakenBack = true
+    this.onOver?.()
   }
 
   #cut(): void {
     this.#end()
     this.forget()
-    this.#response.destroy()
+    raw.destroy.call(this.response)
   }
 
   /** Ends the reply channel of one whose client has left. */
@@ -184,30 +250,31 @@ export class HttpExchange implements ReplyOwner {
     const status = content.status ?? 200
     let hasLength = false
     let lists: Map<string, string[]> | undefined
+    // What a view has set that gave the request back is not this answer's.
+    if (this.#isTakenBack) removeHeaders(this.response)
     for (const [name, value] of responseHeaders(content)) {
       const key = name.toLowerCase()
-      // The connection is this server's, not the answer's (RFC 9110 section 7.6.1).
       if (hopByHop.has(key)) continue
       if (key === 'content-length') hasLength = true
-      if (this.#response.hasHeader(key)) {
+      if (raw.hasHeader.call(this.response, key)) {
         lists ??= new Map()
         let list = lists.get(key)
         if (!list) {
-          list = [this.#response.getHeader(key) as string]
+          list = [raw.getHeader.call(this.response, key) as string]
           lists.set(key, list)
         }
         list.push(value)
-        this.#response.setHeader(name, list)
+        raw.setHeader.call(this.response, name, list)
       } else {
-        this.#response.setHeader(name, value)
+        raw.setHeader.call(this.response, name, value)
       }
     }
     const isHead = this.#options.method === 'HEAD'
     if (!hasMore && !hasLength && allowsLength(status) && !(isHead && body === undefined)) {
-      this.#response.setHeader('content-length', body?.byteLength ?? 0)
+      raw.setHeader.call(this.response, 'content-length', body?.byteLength ?? 0)
     }
-    if (this.#isBodyLeft) this.#response.shouldKeepAlive = false
-    this.#response.writeHead(status)
+    if (this.#isBodyLeft) this.response.shouldKeepAlive = false
+    raw.writeHead.call(this.response, status)
     this.#write(body, hasMore, partCost(content.content))
   }
 
@@ -221,20 +288,20 @@ export class HttpExchange implements ReplyOwner {
       this.forget()
       if (body && body.byteLength <= joinedBytes && this.#writtenParts === 0) {
         // Node writes a head and a string in one go, but a head and bytes in two.
-        this.#response.end(latin1(body), 'latin1')
+        rawEnd.call(this.response, latin1(body), 'latin1')
       } else {
-        this.#response.end(body)
+        rawEnd.call(this.response, body)
       }
       return
     }
     this.#move()
     if (body && body.byteLength > 0) {
-      this.#response.write(body, () => this.#written(cost))
+      rawWrite.call(this.response, body, () => this.#written(cost))
     } else {
-      this.#response.flushHeaders()
+      raw.flushHeaders.call(this.response)
       this.#written(cost)
     }
-    if (this.#response.writableLength > this.#options.maxBufferedBytes) {
+    if (this.response.writableLength > this.#options.maxBufferedBytes) {
       this.#hub.counters.add('closed.slow-reader')
       this.fail(503, '')
     }
@@ -283,11 +350,14 @@ export class HttpExchange implements ReplyOwner {
           this.#hub.logger.debug({ err: error }, 'http.disconnect could not be sent')
         })
     }
+    this.#takeBack()
   }
 
   #giveUp(): void {
-    this.#isLeft = true
+    // A view that has the request itself need not be told by its channel.
+    this.#isLeft = !this.#isLent
     this.#end()
+    if (this.#isLent) this.forget()
     this.#tell({ closed: true })
   }
 
@@ -314,15 +384,6 @@ const joinedBytes = 16_384
 function latin1({ buffer, byteOffset, byteLength }: Uint8Array): string {
   return Buffer.from(buffer, byteOffset, byteLength).toString('latin1')
 }
-
-const hopByHop: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'transfer-encoding',
-  'upgrade',
-  'trailer',
-])
 
 function allowsLength(status: number): boolean {
   return status !== 204 && status !== 304
@@ -352,11 +413,16 @@ export function answer(
 ): void {
   if (response.headersSent || response.destroyed) return
   // What a refused answer has set already is not this page's.
-  for (const name of response.getHeaderNames()) response.removeHeader(name)
-  response.writeHead(status, {
+  removeHeaders(response)
+  raw.writeHead.call(response, status, {
     'content-type': 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(text),
     ...headers,
   })
-  response.end(text)
+  rawEnd.call(response, text)
+}
+
+function removeHeaders(response: ServerResponse): void {
+  response.statusMessage = ''
+  for (const name of raw.getHeaderNames.call(response)) raw.removeHeader.call(response, name)
 }

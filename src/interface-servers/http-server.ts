@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { errorTable, isChannelkitError } from '../errors.ts'
 import { type BodyPart, silentMs } from '../http/client-link.ts'
+import { addRequestLender, type LocalRequest, type RequestLender } from '../http/local-requests.ts'
 import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
 import { answer, type ExchangeWatcher, HttpExchange } from './http-exchange.ts'
@@ -22,7 +23,7 @@ const closeStreamMs = 5_000
  * Takes HTTP requests, sends each on `http.request` and writes what comes back on its reply
  * channel. No code of the site runs here.
  */
-export class HttpServer {
+export class HttpServer implements RequestLender {
   readonly #hub: Hub
   readonly #settings: ResolvedHttpSettings
   readonly #readPeer: PeerReader
@@ -30,17 +31,19 @@ export class HttpServer {
   readonly #partBytes: number
   /** Requests that wait for a worker or for their body, with the body that is being read. */
   readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
-  /** In the order in which something last moved, so the stillest is first. */
-  readonly #exchanges = new Set<HttpExchange>()
+  /** By reply channel. In the order in which something last moved, so the stillest is first. */
+  readonly #exchanges = new Map<string, HttpExchange>()
   /** Those given up whose view may not know it yet. */
   readonly #left = new Set<HttpExchange>()
   readonly #watcher: ExchangeWatcher = {
     onMove: (moved) => {
-      if (this.#exchanges.delete(moved)) this.#exchanges.add(moved)
+      const { replyChannel } = moved
+      if (this.#exchanges.delete(replyChannel)) this.#exchanges.set(replyChannel, moved)
     },
     onEnd: (ended) => this.#forget(ended),
   }
   readonly #stopSweeping: () => void
+  readonly #stopLending: () => void
   #closingSince: number | undefined
   #onIdle: (() => void) | undefined
 
@@ -56,6 +59,11 @@ export class HttpServer {
     this.#staticFiles = options.staticFiles
     this.#partBytes = partBytesFor(this.#hub.backend.limits.maxContentBytes)
     this.#stopSweeping = repeat(this.#hub.backend.limits.clock, () => this.#sweep(), sweepMs)
+    this.#stopLending = addRequestLender(this.#hub.backend, this)
+  }
+
+  lend(replyChannel: string): LocalRequest | undefined {
+    return this.#exchanges.get(replyChannel)?.lend()
   }
 
   /** Takes over one request; for the `request` event of a `node:http` server. */
@@ -84,6 +92,7 @@ export class HttpServer {
       })
     }
     this.#stopSweeping()
+    this.#stopLending()
     for (const exchange of this.#left) exchange.forget()
     this.#left.clear()
   }
@@ -147,11 +156,14 @@ export class HttpServer {
     first: BodyPart | undefined,
     body: RequestBody | undefined,
   ): void {
-    const head = requestHead(request, this.#readPeer)
+    const peer = this.#readPeer(request)
+    const head = requestHead(request, peer)
     const method = request.method ?? 'GET'
     const exchange = new HttpExchange({
       hub: this.#hub,
+      request,
       response,
+      isLendable: first === undefined && !peer.isForwarded && request.url?.startsWith('/') === true,
       method,
       path: head.path,
       body,
@@ -160,12 +172,12 @@ export class HttpServer {
       streamMs: this.#settings.streamMs,
       watcher: this.#watcher,
     })
-    this.#exchanges.add(exchange)
+    this.#exchanges.set(exchange.replyChannel, exchange)
     this.#hub.counters.add('requests')
     const content = {
       reply_channel: exchange.replyChannel,
       method,
-      scheme: this.#readPeer(request).isSecure ? 'https' : 'http',
+      scheme: peer.isSecure ? 'https' : 'http',
       http_version: request.httpVersion,
       ...head,
       ...(first?.bytes && { body: first.bytes }),
@@ -219,7 +231,7 @@ export class HttpServer {
       this.#hub.counters.add('requests.slow-body')
       answer(response, 408, 'Request Timeout', { connection: 'close' })
     }
-    for (const exchange of this.#exchanges) {
+    for (const exchange of this.#exchanges.values()) {
       if (this.#isLate(exchange.body, now)) {
         this.#hub.counters.add('requests.slow-body')
         exchange.fail(408, 'Request Timeout')
@@ -250,7 +262,7 @@ export class HttpServer {
   }
 
   #forget(exchange: HttpExchange): void {
-    this.#exchanges.delete(exchange)
+    this.#exchanges.delete(exchange.replyChannel)
     if (exchange.isLeft) {
       exchange.movedAt = this.#hub.backend.limits.clock.now()
       this.#left.add(exchange)

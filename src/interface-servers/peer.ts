@@ -7,6 +7,8 @@ import type { Address } from '../message-formats.ts'
 export interface Peer {
   readonly client: Address
   readonly isSecure: boolean
+  /** Whether a proxy says so, and not the connection itself. */
+  readonly isForwarded: boolean
 }
 
 export type PeerReader = (request: IncomingMessage) => Peer
@@ -33,6 +35,7 @@ export function peerReader(trustedProxies: readonly string[]): PeerReader {
     return {
       client: host === undefined ? direct.client : [host, 0],
       isSecure: scheme === undefined ? direct.isSecure : scheme === 'https' || scheme === 'wss',
+      isForwarded: host !== undefined || scheme !== undefined,
     }
   }
 }
@@ -61,6 +64,7 @@ function directPeer({ socket }: IncomingMessage): Peer {
   return {
     client: [plainAddress(socket.remoteAddress), socket.remotePort ?? 0],
     isSecure: 'encrypted' in socket && socket.encrypted === true,
+    isForwarded: false,
   }
 }
 

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { ChannelkitError, shown } from '../errors.ts'
 import { parseCookies, parseQuery } from '../http/query.ts'
 import type { Address, HeaderList, ValueLists } from '../message-formats.ts'
-import type { PeerReader } from './peer.ts'
+import type { Peer } from './peer.ts'
 
 /** What the content of `http.request` and `websocket.connect` have in common, but for the reply channel. */
 export interface RequestHeadContent {
@@ -22,7 +22,7 @@ export interface RequestHeadContent {
  * @throws {ChannelkitError} `ERR_BAD_REQUEST` for a path that cannot be decoded or that is no path,
  *   and for more than one Host header (RFC 9112 section 3.2).
  */
-export function requestHead(request: IncomingMessage, readPeer: PeerReader): RequestHeadContent {
+export function requestHead(request: IncomingMessage, { client }: Peer): RequestHeadContent {
   const { rawPath, query } = splitTarget(request.url ?? '')
   const headers = headerList(request.rawHeaders)
   if (headers.filter(([name]) => name === 'host').length > 1) {
@@ -35,7 +35,7 @@ export function requestHead(request: IncomingMessage, readPeer: PeerReader): Req
     get: parseQuery(query),
     cookies: parseCookies(request.headers.cookie),
     headers,
-    client: readPeer(request).client,
+    client,
     server: [request.socket.localAddress ?? 'unknown', request.socket.localPort ?? 0],
   }
 }

@@ -171,7 +171,7 @@ export class WebSocketServer {
       transport,
       settings: this.#settings,
       handshake: {
-        ...requestHead(request, this.#readPeer),
+        ...requestHead(request, this.#readPeer(request)),
         scheme: isSecure ? 'wss' : 'ws',
         subprotocols,
       },

@@ -1,5 +1,6 @@
 import { IncomingMessage, ServerResponse } from 'node:http'
 import type { HttpRequest, HttpResponse } from '../message-formats.ts'
+import { foldHeaders, type GivenHeaders } from './given-headers.ts'
 import { MemorySocket } from './memory-socket.ts'
 import { NodeAnswer } from './node-answer.ts'
 import type { NodeHandler } from './view-app.ts'
@@ -227,27 +228,6 @@ function bytesOf(chunk: unknown, encoding: unknown): Uint8Array | undefined {
 function callbackOf(encoding: unknown, callback: unknown): (() => void) | undefined {
   const called = typeof encoding === 'function' ? encoding : callback
   return typeof called === 'function' ? (called as () => void) : undefined
-}
-
-type GivenHeaders =
-  | Readonly<Record<string, string | number | readonly string[]>>
-  | readonly (string | number | readonly string[])[]
-  | readonly (readonly [string, string])[]
-
-/** Sets what `writeHead` was given, which Node would not store where no header was set before. */
-function foldHeaders(response: ServerResponse, given: GivenHeaders): void {
-  if (!Array.isArray(given)) {
-    for (const [name, value] of Object.entries(given)) {
-      if (value !== undefined) response.setHeader(name, value)
-    }
-    return
-  }
-  const flat = Array.isArray(given[0]) ? given.flat() : given
-  if (flat.length % 2 !== 0) return
-  for (let index = 0; index < flat.length; index += 2) response.removeHeader(String(flat[index]))
-  for (let index = 0; index < flat.length; index += 2) {
-    response.appendHeader(String(flat[index]), flat[index + 1] as string)
-  }
 }
 
 /** Left out by Node's own types. */

@@ -1,15 +1,15 @@
 import type { Consumer } from '../consumer.ts'
 import { isChannelkitError } from '../errors.ts'
-import { ClientLinks } from '../http/client-link.ts'
-import { partBytesFor } from '../http/part-window.ts'
+import { borrowRequest, type LocalRequest } from '../http/local-requests.ts'
 import { requestId } from '../http/request-id.ts'
 import type { Logger } from '../logger.ts'
 import type { Message } from '../message.ts'
 import type { HttpResponse } from '../message-formats.ts'
 import { runFetchView } from './fetch-view.ts'
+import { runLentNodeView } from './lent-view.ts'
 import { runNodeView } from './node-view.ts'
 import { findApp } from './view-app.ts'
-import type { ViewRequest } from './view-request.ts'
+import { ViewRequest } from './view-request.ts'
 
 export interface ViewOptions {
   readonly isProduction: boolean
@@ -24,47 +24,50 @@ export interface ViewOptions {
  */
 export async function viewConsumer(app: unknown, options: ViewOptions): Promise<Consumer> {
   const found = await findApp(app)
-  const run =
-    found.kind === 'fetch'
-      ? (view: ViewRequest) => runFetchView(found.fetch, view)
-      : (view: ViewRequest) => runNodeView(found.handle, view)
   const consumer = async (message: Message<'http.request'>): Promise<void> => {
-    const { backend, content } = message
-    const view: ViewRequest = {
-      message,
-      link: ClientLinks.of(backend).open(content.reply_channel),
-      partBytes: partBytesFor(backend.limits.maxContentBytes),
-      hasBegun: false,
-      isDeferred: false,
-    }
+    const view = new ViewRequest(message)
+    const { reply_channel: replyChannel } = message.content
+    const lent = found.kind === 'node' ? borrowRequest(message.backend, replyChannel) : undefined
     try {
-      await run(view)
+      if (found.kind === 'fetch') await runFetchView(found.fetch, view)
+      else if (lent) await runLentNodeView(found.handle, view, lent)
+      else await runNodeView(found.handle, view)
     } catch (error) {
-      await fail(view, error, options)
+      await fail(view, lent, error, options)
     } finally {
-      view.link.end()
+      view.end()
     }
   }
   return consumer as Consumer
 }
 
 async function fail(
-  { message, link, hasBegun, isDeferred }: ViewRequest,
+  view: ViewRequest,
+  lent: LocalRequest | undefined,
   error: unknown,
   { isProduction, logger }: ViewOptions,
 ): Promise<void> {
+  const { message, isDeferred } = view
   const { method, path } = message.content
   // It was ended because its client has gone; there is nobody to answer.
-  if (link.isClosed) return
+  if (lent ? lent.isTakenBack && !isDeferred : view.link.isClosed) return
+  const hasBegun = lent ? lent.response.headersSent : view.hasBegun
   if (!hasBegun && isChannelkitError(error, 'ERR_BAD_REQUEST')) {
-    await link.send({ status: 400, content_type: 'text/plain', content: 'Bad Request' })
+    lent?.giveBack()
+    await view.link.send({ status: 400, content_type: 'text/plain', content: 'Bad Request' })
     return
   }
   const id = requestId(message.content.reply_channel)
   logger.error({ err: error, method, path, request: id }, `the view of ${method} ${path} failed`)
   if (isDeferred) return
-  if (hasBegun) await link.send({ abort: true })
-  else await link.send(errorPage(error, id, isProduction))
+  if (hasBegun && lent) {
+    lent.cut()
+  } else if (hasBegun) {
+    await view.link.send({ abort: true })
+  } else {
+    lent?.giveBack()
+    await view.link.send(errorPage(error, id, isProduction))
+  }
 }
 
 function errorPage(error: unknown, id: string, isProduction: boolean): HttpResponse {

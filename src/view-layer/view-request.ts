@@ -1,19 +1,39 @@
 import type { IncomingMessage } from 'node:http'
 import { ChannelkitError } from '../errors.ts'
-import type { ClientLink } from '../http/client-link.ts'
+import { type ClientLink, ClientLinks } from '../http/client-link.ts'
+import { partBytesFor } from '../http/part-window.ts'
 import type { Message } from '../message.ts'
 
 /** One request as the view layer handles it. */
-export interface ViewRequest {
+export class ViewRequest {
   readonly message: Message<'http.request'>
-  readonly link: ClientLink
-  readonly partBytes: number
   /** Whether some of the answer has been sent. */
-  hasBegun: boolean
+  hasBegun = false
   /** Whether a consumer answers it later. */
-  isDeferred: boolean
+  isDeferred = false
   /** Called when it is deferred, for views that do not return. */
-  onDefer?: () => void
+  onDefer: (() => void) | undefined
+  #link: ClientLink | undefined
+
+  constructor(message: Message<'http.request'>) {
+    this.message = message
+  }
+
+  /** Opened when it is first asked for: a view that writes on the client's own response needs none. */
+  get link(): ClientLink {
+    const { backend, content } = this.message
+    this.#link ??= ClientLinks.of(backend).open(content.reply_channel)
+    return this.#link
+  }
+
+  get partBytes(): number {
+    return partBytesFor(this.message.backend.limits.maxContentBytes)
+  }
+
+  /** Lets go of its link. */
+  end(): void {
+    this.#link?.end()
+  }
 }
 
 // On the request itself: a weak map of every request would cost the garbage collector more than

@@ -10,7 +10,10 @@ import { MemoryBackend } from 'channelkit/memory'
 import { type AttachedServers, attach, createHttpServer } from 'channelkit/server'
 import { SqliteBackend } from 'channelkit/sqlite'
 
-/** What carries the messages of a site under test. */
+/**
+ * What carries the messages of a site under test. With `sqlite` the worker has a backend of its own,
+ * as in another process, so that requests and answers go through the channels whole.
+ */
 export type Carrier = 'memory' | 'sqlite'
 export const carriers: readonly Carrier[] = ['memory', 'sqlite']
 
@@ -35,10 +38,11 @@ export async function serveSite(
   options: { readonly worker?: boolean; readonly backend?: BackendOptions } = {},
 ): Promise<ServedSite> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-http-'))
-  const backend =
+  const openBackend = (): ChannelBackend =>
     carrier === 'memory'
       ? new MemoryBackend(options.backend)
       : new SqliteBackend({ ...options.backend, file: join(folder, 'channels.sqlite') })
+  const backend = openBackend()
   const log: ServedSite['log'] = []
   const note =
     (level: string) =>
@@ -46,12 +50,18 @@ export async function serveSite(
       log.push({ level, facts: { ...facts }, message })
     }
   const logger: Logger = { debug() {}, info() {}, warn: note('warn'), error: note('error') }
-  const site = await Site.load(
-    { ...config, channelBackends: { default: { backend, ...(routing && { routing }) } } },
-    { logger },
-  )
+  const load = (own: ChannelBackend): Promise<Site> =>
+    Site.load(
+      { ...config, channelBackends: { default: { backend: own, ...(routing && { routing }) } } },
+      { logger },
+    )
+  const site = await load(backend)
   const server = createHttpServer(config.http)
-  const servers = await attach(server, site, { http: true, worker: options.worker ?? true })
+  const hasWorker = options.worker ?? true
+  const workerSite = hasWorker && carrier === 'sqlite' ? await load(openBackend()) : undefined
+  const worker = await workerSite?.worker()
+  await worker?.start()
+  const servers = await attach(server, site, { http: true, worker: hasWorker && !worker })
   const port = await listening(server)
   return {
     port,
@@ -63,6 +73,8 @@ export async function serveSite(
       server.close()
       server.closeAllConnections()
       await servers.close()
+      await worker?.stop()
+      await workerSite?.close()
       await site.close()
       await rm(folder, { recursive: true })
     },

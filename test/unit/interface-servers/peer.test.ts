@@ -11,7 +11,11 @@ describe('peerReader', () => {
       ],
     })
 
-    expect(peerReader([])(request)).toEqual({ client: ['203.0.113.9', 4_711], isSecure: false })
+    expect(peerReader([])(request)).toEqual({
+      client: ['203.0.113.9', 4_711],
+      isSecure: false,
+      isForwarded: false,
+    })
   })
 
   it.each([

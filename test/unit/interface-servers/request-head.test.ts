@@ -5,7 +5,7 @@ import { incomingRequest } from '../../support/incoming-request.ts'
 
 const readPeer = peerReader([])
 const headOf = (...options: Parameters<typeof incomingRequest>) =>
-  requestHead(incomingRequest(...options), readPeer)
+  requestHead(incomingRequest(...options), readPeer(incomingRequest(...options)))
 
 describe('requestHead', () => {
   it('has the addresses of both ends', () => {

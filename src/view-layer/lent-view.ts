@@ -1,0 +1,31 @@
+import type { LocalRequest } from '../http/local-requests.ts'
+import { lendResponse, silenceResponse } from './lent-response.ts'
+import type { NodeHandler } from './view-app.ts'
+import { rememberRequest, type ViewRequest } from './view-request.ts'
+
+/**
+ * Has a handler of Node's requests answer a client of this process on the client's own request and
+ * response. Resolves when the answer is written, deferred or not wanted any more.
+ */
+export async function runLentNodeView(
+  handler: NodeHandler,
+  view: ViewRequest,
+  lent: LocalRequest,
+): Promise<void> {
+  const { request, response } = lent
+  let isOver = false
+  let onOver: (() => void) | undefined
+  lent.onOver = () => {
+    isOver = true
+    if (lent.isTakenBack) silenceResponse(response)
+    onOver?.()
+  }
+  view.onDefer = () => lent.giveBack()
+  lendResponse(lent)
+  rememberRequest(request, view)
+  await handler(request, response)
+  if (isOver) return
+  await new Promise<void>((resolve) => {
+    onOver = resolve
+  })
+}
