@@ -202,7 +202,7 @@ export class ClientLink {
 }
 
 /** What the waits of a view whose client has gone are ended with. */
-function clientLeft(): DOMException {
+export function clientLeft(): DOMException {
   return new DOMException('the client has left', 'AbortError')
 }
 

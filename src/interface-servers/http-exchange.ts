@@ -4,6 +4,7 @@ import { errorTable, isChannelkitError } from '../errors.ts'
 import { silentMs } from '../http/client-link.ts'
 import type { LocalRequest } from '../http/local-requests.ts'
 import { acknowledgeEvery, partCost } from '../http/part-window.ts'
+import { endWith } from '../http/response-end.ts'
 import { checkResponseHead, hopByHop, responseHeaders } from '../http/response-head.ts'
 import type { HttpListen, HttpResponse, HttpResponsePart } from '../message-formats.ts'
 import type { Hub } from './hub.ts'
@@ -41,8 +42,6 @@ export interface ExchangeOptions {
 
 /** Who keeps the exchanges of a server. */
 export interface ExchangeWatcher {
-  /** Something moved: its deadline is later now. */
-  onMove(exchange: HttpExchange): void
   /** Its client needs nothing more. */
   onEnd(exchange: HttpExchange): void
 }
@@ -88,7 +87,9 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
     this.path = options.path
     this.body = options.body
     this.replyChannel = this.#hub.inbox.newChannel(this)
-    this.response.once('close', () => this.#clientLeft())
+    const response = options.response as OwnedResponse
+    response[exchangeKey] = this
+    response.on('close', tellClosed)
   }
 
   get hasBegun(): boolean {
@@ -180,7 +181,14 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
   #cut(): void {
     this.#end()
     this.forget()
-    raw.destroy.call(this.response)
+    const { socket } = this.response
+    if (!this.hasBegun || !socket || this.request.httpVersionMinor === 0) {
+      raw.destroy.call(this.response)
+      return
+    }
+    // What was written still arrives; that the last chunk does not, tells that more should have.
+    socket.setTimeout(cutFlushMs, () => socket.destroy())
+    socket.destroySoon()
   }
 
   /** Ends the reply channel of one whose client has left. */
@@ -286,12 +294,8 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
     if (!hasMore) {
       this.#end()
       this.forget()
-      if (body && body.byteLength <= joinedBytes && this.#writtenParts === 0) {
-        // Node writes a head and a string in one go, but a head and bytes in two.
-        rawEnd.call(this.response, latin1(body), 'latin1')
-      } else {
-        rawEnd.call(this.response, body)
-      }
+      if (this.#writtenParts === 0) endWith(this.response, body)
+      else rawEnd.call(this.response, body)
       return
     }
     this.#move()
@@ -334,7 +338,8 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
     if (failures[0]) throw failures[0].error
   }
 
-  #clientLeft(): void {
+  /** To be called when the client's connection is no longer the request's. */
+  clientLeft(): void {
     if (this.#isEnded) return
     this.#giveUp()
     this.#hub.counters.add('requests.aborted')
@@ -363,7 +368,6 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
 
   #move(): void {
     this.movedAt = this.#hub.backend.limits.clock.now()
-    this.#options.watcher.onMove(this)
   }
 
   #end(): void {
@@ -378,12 +382,8 @@ export class HttpExchange implements ReplyOwner, LocalRequest {
   }
 }
 
-// Beyond this, making a string costs more than the second write.
-const joinedBytes = 16_384
-
-function latin1({ buffer, byteOffset, byteLength }: Uint8Array): string {
-  return Buffer.from(buffer, byteOffset, byteLength).toString('latin1')
-}
+// A client that reads nothing for so long gets no more of an answer that was cut.
+const cutFlushMs = 5_000
 
 function allowsLength(status: number): boolean {
   return status !== 204 && status !== 304
@@ -402,6 +402,15 @@ function asBytes(content: unknown): Uint8Array | undefined {
   if (typeof content === 'string') return Buffer.from(content)
   if (content instanceof Uint8Array) return content
   throw new TypeError(`the content of a response is a ${typeof content}; send a string or bytes`)
+}
+
+const exchangeKey = Symbol('channelkit.exchange')
+
+type OwnedResponse = ServerResponse & { [exchangeKey]: HttpExchange }
+
+/** One listener for all: a closure for each response would double its garbage. */
+function tellClosed(this: ServerResponse): void {
+  ;(this as OwnedResponse)[exchangeKey].clientLeft()
 }
 
 /** Answers with a short page of plain text. */

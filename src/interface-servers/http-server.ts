@@ -1,9 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { OutgoingMessage } from '../backends/channel-backend.ts'
 import { errorTable, isChannelkitError } from '../errors.ts'
 import { type BodyPart, silentMs } from '../http/client-link.ts'
 import { addRequestLender, type LocalRequest, type RequestLender } from '../http/local-requests.ts'
 import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
+import type { HttpRequest } from '../message-formats.ts'
 import { answer, type ExchangeWatcher, HttpExchange } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
 import type { PeerReader } from './peer.ts'
@@ -19,6 +21,11 @@ const maxBufferedBytes = 16_777_216
 // Streams that are open when the server closes may end by themselves within this time.
 const closeStreamMs = 5_000
 
+interface OutgoingRequest {
+  readonly exchange: HttpExchange
+  readonly message: OutgoingMessage
+}
+
 /**
  * Takes HTTP requests, sends each on `http.request` and writes what comes back on its reply
  * channel. No code of the site runs here.
@@ -31,17 +38,15 @@ export class HttpServer implements RequestLender {
   readonly #partBytes: number
   /** Requests that wait for a worker or for their body, with the body that is being read. */
   readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
-  /** By reply channel. In the order in which something last moved, so the stillest is first. */
+  /** By reply channel. */
   readonly #exchanges = new Map<string, HttpExchange>()
   /** Those given up whose view may not know it yet. */
   readonly #left = new Set<HttpExchange>()
   readonly #watcher: ExchangeWatcher = {
-    onMove: (moved) => {
-      const { replyChannel } = moved
-      if (this.#exchanges.delete(replyChannel)) this.#exchanges.set(replyChannel, moved)
-    },
     onEnd: (ended) => this.#forget(ended),
   }
+  /** Requests that were read in this turn of the event loop. */
+  #outgoing: OutgoingRequest[] = []
   readonly #stopSweeping: () => void
   readonly #stopLending: () => void
   #closingSince: number | undefined
@@ -179,15 +184,41 @@ export class HttpServer implements RequestLender {
       method,
       scheme: peer.isSecure ? 'https' : 'http',
       http_version: request.httpVersion,
-      ...head,
+      path: head.path,
+      raw_path: head.raw_path,
+      query_string: head.query_string,
+      get: head.get,
+      cookies: head.cookies,
+      headers: head.headers,
+      client: head.client,
+      server: head.server,
       ...(first?.bytes && { body: first.bytes }),
       ...(body && { more_content: true }),
-    }
-    this.#hub.backend.send([{ channel: 'http.request', content, handsOver: true }]).then(
+    } satisfies HttpRequest
+    this.#send(exchange, content)
+  }
+
+  /** Sends a request on, with all others that were read in this turn of the event loop. */
+  #send(exchange: HttpExchange, content: HttpRequest): void {
+    if (this.#outgoing.length === 0) setImmediate(() => this.#sendAll())
+    this.#outgoing.push({
+      exchange,
+      message: { channel: 'http.request', content, handsOver: true },
+    })
+  }
+
+  #sendAll(): void {
+    const outgoing = this.#outgoing
+    this.#outgoing = []
+    this.#hub.backend.send(outgoing.map(({ message }) => message)).then(
       (failures) => {
-        if (failures[0]) this.#sendFailed(exchange, failures[0].error)
+        for (const { index, error } of failures) {
+          this.#sendFailed((outgoing[index] as OutgoingRequest).exchange, error)
+        }
       },
-      (error: unknown) => this.#sendFailed(exchange, error),
+      (error: unknown) => {
+        for (const { exchange } of outgoing) this.#sendFailed(exchange, error)
+      },
     )
   }
 

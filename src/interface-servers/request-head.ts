@@ -25,9 +25,6 @@ export interface RequestHeadContent {
 export function requestHead(request: IncomingMessage, { client }: Peer): RequestHeadContent {
   const { rawPath, query } = splitTarget(request.url ?? '')
   const headers = headerList(request.rawHeaders)
-  if (headers.filter(([name]) => name === 'host').length > 1) {
-    throw new ChannelkitError('ERR_BAD_REQUEST', 'the request has two Host headers; send one')
-  }
   return {
     path: decodePath(rawPath),
     raw_path: rawPath,
@@ -75,8 +72,14 @@ function decodePath(rawPath: string): string {
 
 function headerList(rawHeaders: readonly string[]): HeaderList {
   const headers: [string, string][] = []
+  let hosts = 0
   for (let index = 0; index < rawHeaders.length; index += 2) {
-    headers.push([(rawHeaders[index] as string).toLowerCase(), rawHeaders[index + 1] as string])
+    const name = (rawHeaders[index] as string).toLowerCase()
+    if (name === 'host') hosts++
+    headers.push([name, rawHeaders[index + 1] as string])
+  }
+  if (hosts > 1) {
+    throw new ChannelkitError('ERR_BAD_REQUEST', 'the request has two Host headers; send one')
   }
   return headers
 }

@@ -1,5 +1,6 @@
 import { bodyStream } from '../http/client-link.ts'
-import { makeRequest, writeResponse } from '../http/request-response.ts'
+import { makeRequest, type ResponseSink, writeResponse } from '../http/request-response.ts'
+import { writeLentResponse } from './lent-body.ts'
 import { rememberRequest, type ViewRequest, viewRequestOf } from './view-request.ts'
 
 /** Has a fetch-style app answer a request. */
@@ -7,13 +8,18 @@ export async function runFetchView(
   fetch: (request: Request) => unknown,
   view: ViewRequest,
 ): Promise<void> {
-  const { link, partBytes } = view
-  const { content } = view.message
-  const body = content.more_content ? bodyStream(content.body, link) : content.body
+  const { message, lent, partBytes } = view
+  const { content } = message
+  if (!lent) view.link
+  const body = content.more_content ? bodyStream(content.body, view.link) : content.body
   const request = makeRequest(content, body)
   // A signal in the request's options would cost half as much as the request.
-  Object.defineProperty(request, 'signal', linkSignal)
+  Object.defineProperty(request, 'signal', viewSignal)
   rememberRequest(request, view)
+  if (lent) {
+    view.onDefer = () => lent.giveBack()
+    lent.onOver = () => view.takenBack()
+  }
   const response = await fetch(request)
   if (view.isDeferred) {
     if (response instanceof Response) await response.body?.cancel()
@@ -24,12 +30,18 @@ export async function runFetchView(
       `the app answered ${content.method} ${content.path} with ${String(response)}; return a Response`,
     )
   }
-  const sink = {
-    send: (part: Parameters<typeof link.send>[0]) => {
+  if (lent) await writeLentResponse(response, view, lent)
+  else await writeResponse(response, sinkOf(view), partBytes, content.method === 'HEAD')
+}
+
+function sinkOf(view: ViewRequest): ResponseSink {
+  const { link } = view
+  return {
+    send(part) {
       view.hasBegun = true
       return link.send(part)
     },
-    sendPart: async (part: Parameters<typeof link.send>[0]) => {
+    async sendPart(part) {
       await link.sendPart(part)
       view.hasBegun = true
     },
@@ -37,7 +49,6 @@ export async function runFetchView(
       return link.signal
     },
   }
-  await writeResponse(response, sink, partBytes, content.method === 'HEAD')
 }
 
 /** Not by class alone: an app may bring a `Response` of its own. */
@@ -52,9 +63,9 @@ function isResponse(value: unknown): value is Response {
   )
 }
 
-const linkSignal: PropertyDescriptor = {
+const viewSignal: PropertyDescriptor = {
   configurable: true,
   get(this: Request) {
-    return viewRequestOf(this)?.link.signal
+    return viewRequestOf(this)?.signal
   },
 }

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { hopByHop } from '../http/response-head.ts'
 
 /** What `writeHead` takes for headers. */
 export type GivenHeaders =
@@ -20,4 +21,23 @@ export function foldHeaders(response: ServerResponse, given: GivenHeaders): void
   for (let index = 0; index < flat.length; index += 2) {
     response.appendHeader(String(flat[index]), flat[index + 1] as string)
   }
+}
+
+/** The same without headers of the connection; most have none, and stay as they are. */
+export function withoutHopByHop(given: GivenHeaders): GivenHeaders {
+  if (!Array.isArray(given)) {
+    const names = Object.keys(given)
+    if (!names.some(isHopByHop)) return given
+    return Object.fromEntries(Object.entries(given).filter(([name]) => !isHopByHop(name)))
+  }
+  if (Array.isArray(given[0])) return given.filter(([name]) => !isHopByHop(String(name)))
+  const kept: (string | number | readonly string[])[] = []
+  for (let index = 0; index < given.length; index += 2) {
+    if (!isHopByHop(String(given[index]))) kept.push(...given.slice(index, index + 2))
+  }
+  return kept
+}
+
+function isHopByHop(name: string): boolean {
+  return hopByHop.has(name.toLowerCase())
 }

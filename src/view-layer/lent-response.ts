@@ -1,11 +1,15 @@
 import { ServerResponse } from 'node:http'
 import type { LocalRequest } from '../http/local-requests.ts'
 import { checkStatus, hopByHop } from '../http/response-head.ts'
-import { foldHeaders, type GivenHeaders } from './given-headers.ts'
+import { type GivenHeaders, withoutHopByHop } from './given-headers.ts'
 
 // Own properties survive frameworks that change the response's prototype, as Express does.
 const raw = ServerResponse.prototype
-const rawWriteHead = raw.writeHead as (this: ServerResponse, status: number) => ServerResponse
+const rawWriteHead = raw.writeHead as (
+  this: ServerResponse,
+  status: number,
+  headers?: unknown,
+) => ServerResponse
 const rawWrite = raw.write as (this: ServerResponse, ...rest: unknown[]) => boolean
 const rawEnd = raw.end as (this: ServerResponse, ...rest: unknown[]) => ServerResponse
 
@@ -49,12 +53,11 @@ function writeHead(
   const lent = this[lentKey]
   if (lent.isTakenBack) return this
   checkStatus(status)
-  const given = typeof reason === 'string' ? headers : reason
-  if (!this.headersSent && given) foldHeaders(this, given as GivenHeaders)
+  const given = (typeof reason === 'string' ? headers : reason) as GivenHeaders | undefined
   if (typeof reason === 'string') this.statusMessage = reason
   // The connection is this server's, not the answer's (RFC 9110 section 7.6.1).
   for (const name of hopByHop) if (this.hasHeader(name)) this.removeHeader(name)
-  rawWriteHead.call(this, status)
+  rawWriteHead.call(this, status, given && withoutHopByHop(given))
   lent.moved()
   return this
 }

@@ -17,7 +17,10 @@ export async function runLentNodeView(
   let onOver: (() => void) | undefined
   lent.onOver = () => {
     isOver = true
-    if (lent.isTakenBack) silenceResponse(response)
+    if (lent.isTakenBack) {
+      silenceResponse(response)
+      view.takenBack()
+    }
     onOver?.()
   }
   view.onDefer = () => lent.giveBack()

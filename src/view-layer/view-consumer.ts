@@ -1,6 +1,6 @@
 import type { Consumer } from '../consumer.ts'
 import { isChannelkitError } from '../errors.ts'
-import { borrowRequest, type LocalRequest } from '../http/local-requests.ts'
+import { borrowRequest } from '../http/local-requests.ts'
 import { requestId } from '../http/request-id.ts'
 import type { Logger } from '../logger.ts'
 import type { Message } from '../message.ts'
@@ -25,15 +25,14 @@ export interface ViewOptions {
 export async function viewConsumer(app: unknown, options: ViewOptions): Promise<Consumer> {
   const found = await findApp(app)
   const consumer = async (message: Message<'http.request'>): Promise<void> => {
-    const view = new ViewRequest(message)
-    const { reply_channel: replyChannel } = message.content
-    const lent = found.kind === 'node' ? borrowRequest(message.backend, replyChannel) : undefined
+    const lent = borrowRequest(message.backend, message.content.reply_channel)
+    const view = new ViewRequest(message, lent)
     try {
       if (found.kind === 'fetch') await runFetchView(found.fetch, view)
       else if (lent) await runLentNodeView(found.handle, view, lent)
       else await runNodeView(found.handle, view)
     } catch (error) {
-      await fail(view, lent, error, options)
+      await fail(view, error, options)
     } finally {
       view.end()
     }
@@ -43,14 +42,13 @@ export async function viewConsumer(app: unknown, options: ViewOptions): Promise<
 
 async function fail(
   view: ViewRequest,
-  lent: LocalRequest | undefined,
   error: unknown,
   { isProduction, logger }: ViewOptions,
 ): Promise<void> {
-  const { message, isDeferred } = view
+  const { message, lent, isDeferred } = view
   const { method, path } = message.content
   // It was ended because its client has gone; there is nobody to answer.
-  if (lent ? lent.isTakenBack && !isDeferred : view.link.isClosed) return
+  if (view.hasLostClient) return
   const hasBegun = lent ? lent.response.headersSent : view.hasBegun
   if (!hasBegun && isChannelkitError(error, 'ERR_BAD_REQUEST')) {
     lent?.giveBack()

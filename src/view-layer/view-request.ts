@@ -1,22 +1,27 @@
 import type { IncomingMessage } from 'node:http'
 import { ChannelkitError } from '../errors.ts'
-import { type ClientLink, ClientLinks } from '../http/client-link.ts'
+import { type ClientLink, ClientLinks, clientLeft } from '../http/client-link.ts'
+import type { LocalRequest } from '../http/local-requests.ts'
 import { partBytesFor } from '../http/part-window.ts'
 import type { Message } from '../message.ts'
 
 /** One request as the view layer handles it. */
 export class ViewRequest {
   readonly message: Message<'http.request'>
-  /** Whether some of the answer has been sent. */
+  /** The client's own request and response, where it is connected to this process. */
+  readonly lent: LocalRequest | undefined
+  /** Whether some of the answer has been sent by its link. */
   hasBegun = false
   /** Whether a consumer answers it later. */
   isDeferred = false
   /** Called when it is deferred, for views that do not return. */
   onDefer: (() => void) | undefined
   #link: ClientLink | undefined
+  #controller: AbortController | undefined
 
-  constructor(message: Message<'http.request'>) {
+  constructor(message: Message<'http.request'>, lent: LocalRequest | undefined) {
     this.message = message
+    this.lent = lent
   }
 
   /** Opened when it is first asked for: a view that writes on the client's own response needs none. */
@@ -28,6 +33,26 @@ export class ViewRequest {
 
   get partBytes(): number {
     return partBytesFor(this.message.backend.limits.maxContentBytes)
+  }
+
+  /** Aborts when the client has left. */
+  get signal(): AbortSignal {
+    if (!this.lent) return this.link.signal
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      if (this.hasLostClient) this.#controller.abort(clientLeft())
+    }
+    return this.#controller.signal
+  }
+
+  /** Whether nobody waits for the answer any more. */
+  get hasLostClient(): boolean {
+    return this.lent ? this.lent.isTakenBack && !this.isDeferred : this.link.isClosed
+  }
+
+  /** To be called when the request was taken back. */
+  takenBack(): void {
+    if (this.hasLostClient) this.#controller?.abort(clientLeft())
   }
 
   /** Lets go of its link. */
