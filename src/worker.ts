@@ -8,6 +8,7 @@ import { type HeldTurn, HeldTurns } from './held-turns.ts'
 import { Backoff } from './internal/backoff.ts'
 import { type Clock, repeat } from './internal/clock.ts'
 import { Counters } from './internal/counters.ts'
+import { type Listed, Roster } from './internal/roster.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
 import { WorkerMessage } from './message.ts'
@@ -106,7 +107,7 @@ export class Worker {
   /** Ends a wait for messages, to begin another: at the stop, and when `#lines` has changed. */
   #waiting = new AbortController()
   readonly #parked = new Set<Parked>()
-  readonly #running = new Set<Run>()
+  readonly #running = new Roster<Run>()
   #onSlotFree: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #loop: Promise<void> | undefined
@@ -170,7 +171,7 @@ export class Worker {
 
   /** The consumers that run now, and the channels of their messages. */
   get running(): readonly RunningConsumer[] {
-    return [...this.#running].map(({ route }) => ({ ...route.place }))
+    return this.#running.all().map(({ route }) => ({ ...route.place }))
   }
 
   /**
@@ -357,7 +358,7 @@ export class Worker {
       return
     }
     const turn = incoming.turn && this.#turns.hold(incoming.turn, route.place)
-    void this.#run({ incoming, route, turn })
+    void this.#run({ incoming, route, turn, place: -1 })
   }
 
   async #run(run: Run): Promise<void> {
@@ -532,7 +533,7 @@ interface WorkerRoute {
 }
 
 /** One consumer at work on one message. */
-interface Run {
+interface Run extends Listed {
   readonly incoming: IncomingMessage
   readonly route: WorkerRoute
   readonly turn: HeldTurn | undefined

@@ -206,6 +206,8 @@ export interface Inbox<Owner> {
   readonly name: string
   /** Makes a reply channel whose messages are delivered with `owner` (R1, R2). */
   newChannel(owner: Owner): string
+  /** Whose reply channel this is; undefined when it has ended, or is another inbox's. */
+  ownerOf(channel: string): Owner | undefined
   /**
    * Ends a reply channel: its memberships end everywhere, and messages still on their way to it
    * are dropped and counted as `dropped.gone` (R4).

@@ -1,6 +1,7 @@
 import type { Content } from '../content.ts'
 import { ChannelkitError } from '../errors.ts'
 import type { Counters } from '../internal/counters.ts'
+import { NameTable } from '../internal/roster.ts'
 import { randomName } from '../names.ts'
 import type {
   BackendLimits,
@@ -113,7 +114,7 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
   readonly #transport: InboxTransport
   readonly #limits: BackendLimits
   readonly #counters: Counters
-  readonly #members = new Map<string, Member<Owner>>()
+  readonly #members = new NameTable<Member<Owner>>()
   readonly #groups = new Map<string, LocalGroup<Owner>>()
   #membershipCount = 0
   /** Memberships that ended here and are still to be ended in the backend. */
@@ -145,6 +146,10 @@ export class ReplyInbox<Owner> implements Inbox<Owner> {
     const channel = this.name + randomName()
     this.#members.set(channel, { channel, owner, groups: undefined })
     return channel
+  }
+
+  ownerOf(channel: string): Owner | undefined {
+    return this.#members.get(channel)?.owner
   }
 
   endChannel(channel: string): void {

@@ -6,6 +6,7 @@ import type { LocalRequest } from '../http/local-requests.ts'
 import { acknowledgeEvery, partCost } from '../http/part-window.ts'
 import { endWith } from '../http/response-end.ts'
 import { checkResponseHead, hopByHop, responseHeaders } from '../http/response-head.ts'
+import type { Listed } from '../internal/roster.ts'
 import type { HttpListen, HttpResponse, HttpResponsePart } from '../message-formats.ts'
 import type { Hub } from './hub.ts'
 import type { Reply, ReplyOwner } from './reply.ts'
@@ -53,7 +54,8 @@ export interface ExchangeWatcher {
  * When the client leaves first, the reply channel stays for a while, to tell whoever still works
  * on the answer.
  */
-export class HttpExchange implements ReplyOwner, LocalRequest {
+export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
+  place = -1
   readonly replyChannel: string
   readonly request: IncomingMessage
   readonly response: ServerResponse

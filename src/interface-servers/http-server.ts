@@ -5,6 +5,7 @@ import { type BodyPart, silentMs } from '../http/client-link.ts'
 import { addRequestLender, type LocalRequest, type RequestLender } from '../http/local-requests.ts'
 import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
+import { Roster } from '../internal/roster.ts'
 import type { HttpRequest } from '../message-formats.ts'
 import { answer, type ExchangeWatcher, HttpExchange } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
@@ -38,8 +39,7 @@ export class HttpServer implements RequestLender {
   readonly #partBytes: number
   /** Requests that wait for a worker or for their body, with the body that is being read. */
   readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
-  /** By reply channel. */
-  readonly #exchanges = new Map<string, HttpExchange>()
+  readonly #exchanges = new Roster<HttpExchange>()
   /** Those given up whose view may not know it yet. */
   readonly #left = new Set<HttpExchange>()
   readonly #watcher: ExchangeWatcher = {
@@ -68,7 +68,8 @@ export class HttpServer implements RequestLender {
   }
 
   lend(replyChannel: string): LocalRequest | undefined {
-    return this.#exchanges.get(replyChannel)?.lend()
+    const owner = this.#hub.inbox.ownerOf(replyChannel)
+    return owner instanceof HttpExchange ? owner.lend() : undefined
   }
 
   /** Takes over one request; for the `request` event of a `node:http` server. */
@@ -177,7 +178,7 @@ export class HttpServer implements RequestLender {
       streamMs: this.#settings.streamMs,
       watcher: this.#watcher,
     })
-    this.#exchanges.set(exchange.replyChannel, exchange)
+    this.#exchanges.add(exchange)
     this.#hub.counters.add('requests')
     const content = {
       reply_channel: exchange.replyChannel,
@@ -262,7 +263,7 @@ export class HttpServer implements RequestLender {
       this.#hub.counters.add('requests.slow-body')
       answer(response, 408, 'Request Timeout', { connection: 'close' })
     }
-    for (const exchange of this.#exchanges.values()) {
+    for (const exchange of this.#exchanges.all()) {
       if (this.#isLate(exchange.body, now)) {
         this.#hub.counters.add('requests.slow-body')
         exchange.fail(408, 'Request Timeout')
@@ -293,7 +294,7 @@ export class HttpServer implements RequestLender {
   }
 
   #forget(exchange: HttpExchange): void {
-    this.#exchanges.delete(exchange.replyChannel)
+    this.#exchanges.delete(exchange)
     if (exchange.isLeft) {
       exchange.movedAt = this.#hub.backend.limits.clock.now()
       this.#left.add(exchange)

@@ -1,4 +1,10 @@
-const listeners = new WeakMap<AbortSignal, Set<() => void>>()
+import { type Listed, Roster } from './roster.ts'
+
+interface Listener extends Listed {
+  readonly call: () => void
+}
+
+const listeners = new WeakMap<AbortSignal, Roster<Listener>>()
 
 /**
  * Calls `listener` once when `signal` aborts, until the returned function is called.
@@ -7,17 +13,20 @@ const listeners = new WeakMap<AbortSignal, Set<() => void>>()
  * once, since adding and removing its event listeners costs more than a message does.
  */
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
-  let set = listeners.get(signal)
-  if (!set) {
-    const created = new Set<() => void>()
-    set = created
+  let roster = listeners.get(signal)
+  if (!roster) {
+    const created = new Roster<Listener>()
+    roster = created
     listeners.set(signal, created)
     signal.addEventListener('abort', () => {
-      for (const each of [...created]) each()
-      created.clear()
+      for (const each of created.all()) {
+        created.delete(each)
+        each.call()
+      }
     })
   }
-  const mine = set
-  mine.add(listener)
-  return () => mine.delete(listener)
+  const mine = { call: listener, place: -1 }
+  roster.add(mine)
+  const all = roster
+  return () => all.delete(mine)
 }

@@ -55,11 +55,24 @@ function writeHead(
   checkStatus(status)
   const given = (typeof reason === 'string' ? headers : reason) as GivenHeaders | undefined
   if (typeof reason === 'string') this.statusMessage = reason
-  // The connection is this server's, not the answer's (RFC 9110 section 7.6.1).
-  for (const name of hopByHop) if (this.hasHeader(name)) this.removeHeader(name)
+  for (const name of hopByHop) if (this.hasHeader(name)) dropHopByHop(this, name)
   rawWriteHead.call(this, status, given && withoutHopByHop(given))
   lent.moved()
   return this
+}
+
+/**
+ * The connection is this server's, not the answer's (RFC 9110 section 7.6.1). Node would send
+ * neither of these two at all once it was removed.
+ */
+function dropHopByHop(response: ServerResponse, name: string): void {
+  if (name === 'connection') {
+    response.setHeader(name, response.shouldKeepAlive ? 'keep-alive' : 'close')
+  } else if (name === 'transfer-encoding' && response.req.httpVersionMinor > 0) {
+    response.setHeader(name, 'chunked')
+  } else {
+    response.removeHeader(name)
+  }
 }
 
 function write(

@@ -3,6 +3,7 @@ import { ChannelkitError, isChannelkitError } from '../../errors.ts'
 import { onAbort } from '../../internal/abort-listeners.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
+import { type Listed, Roster } from '../../internal/roster.ts'
 import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
 import type {
   AdvancedLines,
@@ -52,6 +53,11 @@ const noFailures: readonly SendFailure[] = Object.freeze([])
 /** What almost every send returns, made once. */
 const allStored = Promise.resolve(noFailures)
 
+/** A receive that waits, and how to end it. */
+interface Wait extends Listed {
+  readonly fail: (error: unknown) => void
+}
+
 /**
  * Carries messages inside one process: a sent message is copied into its channel's queue and the
  * receiver is woken in the same turn of the event loop. No timers but one clean-up while something
@@ -66,7 +72,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   readonly #capacityBytes: number
   /** The names of this process's inboxes. */
   readonly #inboxes = new Set<string>()
-  readonly #waits = new Set<(error: ChannelkitError) => void>()
+  readonly #waits = new Roster<Wait>()
   /** When a full channel last had the parked messages looked through for expired ones. */
   #linesCleanedAt = Number.NEGATIVE_INFINITY
   #isClosed = false
@@ -256,6 +262,9 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     for (const [id, { expiresAt }] of this.#store.processes) {
       if (expiresAt <= now) this.#store.processes.delete(id)
     }
+    for (const [name, waiters] of this.#store.waiters) {
+      if (waiters.length === 0) this.#store.waiters.delete(name)
+    }
     if (count > 0) this.counters.add('dropped.expired', count)
     return count
   }
@@ -276,7 +285,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#isClosed = true
     this.#stopCleaning?.()
     this.#lines.close()
-    for (const settle of [...this.#waits]) settle(closedError())
+    for (const wait of this.#waits.all()) wait.fail(closedError())
   }
 
   async receiveEntries(inbox: string, options: ReceiveOptions): Promise<readonly InboxEntry[]> {
@@ -320,6 +329,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   async closeInbox(inbox: string): Promise<void> {
     this.#inboxes.delete(inbox)
     this.#store.inboxes.delete(inbox)
+    this.#store.waiters.delete(inbox)
     for (const [group, members] of this.#store.groups) {
       for (const channel of members.keys()) {
         if (channel.startsWith(inbox)) members.delete(channel)
@@ -602,9 +612,11 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly T[]> {
     if (signal?.aborted) return Promise.reject(signal.reason)
     return new Promise((resolve, reject) => {
+      let isOver = false
       const settle = (): void => {
+        isOver = true
         unlisten()
-        this.#waits.delete(fail)
+        this.#waits.delete(wait)
         ignoreAbort?.()
         cancelTimer?.()
       }
@@ -612,9 +624,9 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
         settle()
         reject(error)
       }
-      const abort = (): void => fail(signal?.reason)
+      const wait: Wait = { fail, place: -1 }
       const tryTake = (): void => {
-        if (!this.#waits.has(fail)) {
+        if (isOver) {
           // The wait ended after its wake-up.
           this.#passOn(names)
           return
@@ -637,8 +649,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
         },
       }
       let unlisten = this.#listen(waiter)
-      this.#waits.add(fail)
-      const ignoreAbort = signal && onAbort(signal, abort)
+      this.#waits.add(wait)
+      const ignoreAbort = signal && onAbort(signal, () => fail(signal.reason))
       const cancelTimer = Number.isFinite(waitMs)
         ? this.limits.clock.schedule(() => {
             settle()
@@ -659,23 +671,20 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   #listen(waiter: Waiter): () => void {
     for (const name of waiter.names) {
       const waiters = this.#store.waiters.get(name)
-      if (waiters) waiters.add(waiter)
-      else this.#store.waiters.set(name, new Set([waiter]))
+      if (waiters) waiters.push(waiter)
+      else this.#store.waiters.set(name, [waiter])
     }
     return () => {
       for (const name of waiter.names) {
         const waiters = this.#store.waiters.get(name)
-        waiters?.delete(waiter)
-        if (waiters?.size === 0) this.#store.waiters.delete(name)
+        const place = waiters?.indexOf(waiter) ?? -1
+        if (place !== -1) waiters?.splice(place, 1)
       }
     }
   }
 
   #wake(name: string): void {
-    const waiters = this.#store.waiters.get(name)
-    if (!waiters) return
-    const [first] = waiters
-    first?.wake()
+    this.#store.waiters.get(name)?.[0]?.wake()
   }
 
   /** One timer while anything is stored, none on an empty store. */

@@ -157,7 +157,11 @@ export class MemoryStore {
   /** Channel → how many messages for it are parked in lines, and about how much memory they take. */
   readonly parkedCounts = new Map<string, { readonly count: number; readonly bytes: number }>()
   readonly processes = new Map<string, { readonly info: ProcessInfo; readonly expiresAt: number }>()
-  /** Name of a channel or inbox → who waits for it. */
-  readonly waiters = new Map<string, Set<Waiter>>()
+  /**
+   * Name of a channel or inbox → who waits for it, who came first in front. Lists that are empty
+   * stay until the next clean-up: a map that changes with every wait would keep the dead alive, see
+   * `internal/roster.ts`.
+   */
+  readonly waiters = new Map<string, Waiter[]>()
   nextId = 1
 }
