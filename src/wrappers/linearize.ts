@@ -10,7 +10,9 @@ import { type Message, turnOf } from '../message.ts'
  * A message whose turn has not come is parked in the backend, and a worker is given it when the
  * one before it has ended, whether well or by an exception. A consumer that throws `Requeue` gives
  * up its place: the line goes on, and the message comes again behind what waits by then. The turn
- * of a worker that died lapses after the worker's `lineLeaseMs`, and its message is lost.
+ * of a worker that died lapses after the worker's `lineLeaseMs`, and its message is lost. A consumer
+ * that runs for longer than `maxTurnMs` loses its turn: `message.signal` is aborted, and with
+ * `ERR_LOCK_LOST` its replies and held sends fail, and its sessions are not saved.
  *
  * Works at any place among wrappers, which must return their consumers through `wrapConsumer`.
  * Outermost is best: what wrappers outside of it do before the consumer has the turn as well.
