@@ -10,6 +10,7 @@ const alias = [
   { find: /^channelkit\/sqlite$/, replacement: source('backends/sql/sqlite.ts') },
   { find: /^channelkit\/postgres$/, replacement: source('backends/sql/postgres.ts') },
   { find: /^channelkit\/redis$/, replacement: source('backends/redis/redis.ts') },
+  { find: /^channelkit\/mysql$/, replacement: source('backends/sql/mysql.ts') },
   { find: /^channelkit\/backend$/, replacement: source('backends/index.ts') },
   { find: /^channelkit\/server$/, replacement: source('server.ts') },
   { find: /^channelkit\/sessions$/, replacement: source('sessions/index.ts') },

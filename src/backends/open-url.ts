@@ -52,10 +52,15 @@ export async function openBackendUrl(
       const { RedisBackend } = await import('./redis/redis.ts')
       return new RedisBackend({ url })
     }
+    case 'mysql:':
+    case 'mariadb:': {
+      const { MysqlBackend } = await import('./sql/mysql.ts')
+      return new MysqlBackend({ url, migrate: isProduction ? 'manual' : 'auto' })
+    }
     default:
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
-        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE or redis://HOST:PORT`,
+        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or redis://HOST:PORT`,
       )
   }
 }

@@ -1,8 +1,9 @@
-import { execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
-import { chown, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 const execute = promisify(execFile)
@@ -11,6 +12,12 @@ const execute = promisify(execFile)
 export interface StartedService {
   /** Folder of its Unix socket: it listens on no port. */
   readonly folder: string
+  /** Of its first process. */
+  readonly pid: number
+  /** Ends it by a signal. */
+  stop(signal: NodeJS.Signals): Promise<void>
+  /** Starts it anew on the same data, after `stop`. */
+  restart(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -23,18 +30,58 @@ export async function startRedis(): Promise<StartedService> {
   return start(command, [...args, ...settings], folder, /Ready to accept connections/i)
 }
 
-/** Starts a PostgreSQL with a database `postgres`, on a Unix socket in its folder. */
-export async function startPostgres(): Promise<StartedService> {
+/**
+ * Starts a PostgreSQL with a database `postgres`, on a Unix socket in its folder.
+ *
+ * @param isDurable - whether it waits for the disk, as outside of tests.
+ */
+export async function startPostgres(isDurable = false): Promise<StartedService> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-postgres-'))
-  const owner = await postgresOwner()
+  const owner = await ownerNamed('postgres')
   if (owner.uid !== undefined) await chown(folder, owner.uid, owner.gid ?? owner.uid)
   const bin = postgresFolder()
   const data = join(folder, 'data')
   const initialize = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8']
   await execute(join(bin, 'initdb'), initialize, owner)
-  const settings = ["listen_addresses=''", `unix_socket_directories='${folder}'`, 'fsync=off']
+  const settings = [
+    "listen_addresses=''",
+    `unix_socket_directories='${folder}'`,
+    `fsync=${isDurable ? 'on' : 'off'}`,
+  ]
   const args = ['-D', data, ...settings.flatMap((setting) => ['-c', setting.replaceAll("'", '')])]
   return start(join(bin, 'postgres'), args, folder, /ready to accept connections/, owner)
+}
+
+/**
+ * Starts a MariaDB with a database `site` and a user `root` without a password, on the Unix socket
+ * `mariadb.sock` in its folder.
+ *
+ * @param isDurable - whether it waits for the disk, as outside of tests.
+ */
+export async function startMariadb(isDurable = false): Promise<StartedService> {
+  const folder = await mkdtemp(join(tmpdir(), 'channelkit-mariadb-'))
+  const owner = await ownerNamed('mysql')
+  if (owner.uid !== undefined) await chown(folder, owner.uid, owner.gid ?? owner.uid)
+  const bin = process.env.MARIADB_BIN
+  const command = (name: string, usual: string) => (bin === undefined ? usual : join(bin, name))
+  const data = join(folder, 'data')
+  const common = ['--no-defaults', `--datadir=${data}`]
+  const initialize = ['--auth-root-authentication-method=normal', '--skip-test-db']
+  const install = command('mariadb-install-db', '/usr/bin/mariadb-install-db')
+  await execute(install, [...common, ...initialize], { ...owner, cwd: folder })
+  const begin = join(folder, 'begin.sql')
+  await writeFile(begin, 'CREATE DATABASE IF NOT EXISTS site;\n')
+  await chmod(begin, 0o644)
+  const args = [
+    ...common,
+    `--socket=${join(folder, 'mariadb.sock')}`,
+    `--pid-file=${join(folder, 'mariadb.pid')}`,
+    `--init-file=${begin}`,
+    '--skip-networking',
+    `--innodb-flush-log-at-trx-commit=${isDurable ? 1 : 2}`,
+  ]
+  const server = command('mariadbd', '/usr/sbin/mariadbd')
+  return start(server, args, folder, /ready for connections/, owner)
 }
 
 interface Owner {
@@ -42,12 +89,10 @@ interface Owner {
   readonly gid?: number
 }
 
-/** PostgreSQL does not run as root, so root runs it as the user of Debian's package. */
-async function postgresOwner(): Promise<Owner> {
+/** Database servers do not run as root, so root runs them as the user of Debian's package. */
+async function ownerNamed(name: string): Promise<Owner> {
   if (userInfo().uid !== 0) return {}
-  const [uid, gid] = await Promise.all(
-    ['-u', '-g'].map((flag) => execute('id', [flag, 'postgres'])),
-  )
+  const [uid, gid] = await Promise.all(['-u', '-g'].map((flag) => execute('id', [flag, name])))
   return { uid: Number(uid?.stdout), gid: Number(gid?.stdout) }
 }
 
@@ -58,13 +103,55 @@ function postgresFolder(): string {
   return join(root, String(newest), 'bin')
 }
 
-function start(
+async function start(
   command: string,
   args: readonly string[],
   folder: string,
   ready: RegExp,
   owner: Owner = {},
 ): Promise<StartedService> {
+  let running = await startOnce(command, args, ready, owner)
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    running.child.kill(signal)
+    await running.exited
+  }
+  return {
+    folder,
+    get pid() {
+      return running.child.pid as number
+    },
+    stop,
+    async restart() {
+      for (let tries = 1; ; tries++) {
+        try {
+          running = await startOnce(command, args, ready, owner)
+          return
+        } catch (error) {
+          // What a killed server left behind takes a moment to go.
+          if (tries === 20) throw error
+          await sleep(250)
+        }
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      // To PostgreSQL an interrupt is a fast shutdown; MariaDB has no other than this.
+      await stop(command.endsWith('mariadbd') ? 'SIGTERM' : 'SIGINT')
+      await rm(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+interface Running {
+  readonly child: ChildProcess
+  readonly exited: Promise<void>
+}
+
+function startOnce(
+  command: string,
+  args: readonly string[],
+  ready: RegExp,
+  owner: Owner,
+): Promise<Running> {
   const child = spawn(command, args, { ...owner, stdio: ['ignore', 'pipe', 'pipe'] })
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => resolve())
@@ -74,15 +161,7 @@ function start(
   return new Promise((resolve, reject) => {
     const read = (chunk: Buffer): void => {
       output += chunk
-      if (!ready.test(output)) return
-      resolve({
-        folder,
-        async [Symbol.asyncDispose]() {
-          child.kill('SIGINT')
-          await exited
-          await rm(folder, { recursive: true, force: true })
-        },
-      })
+      if (ready.test(output)) resolve({ child, exited })
     }
     child.stdout.on('data', read)
     child.stderr.on('data', read)

@@ -40,6 +40,13 @@ const services = [
     command: 'initdb',
     packages: ['postgresql'],
   },
+  {
+    name: 'MariaDB',
+    variable: 'MARIADB_BIN',
+    meaning: "folder of MariaDB's mariadbd and mariadb-install-db",
+    command: 'mariadbd',
+    packages: ['mariadb-server'],
+  },
 ]
 
 const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']

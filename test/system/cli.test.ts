@@ -245,7 +245,7 @@ export const channelRouting = defineRouting({ 'websocket.connect': './consumers.
       'a backend of no known kind',
       { 'channels.config.ts': config('carrier-pigeon:coop') },
       'channel backend URL "carrier-pigeon:coop" is of no known kind',
-      'use memory:, sqlite:FILE or postgres://USER@HOST/DATABASE',
+      'use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or redis://HOST:PORT',
     ],
   ])('names %s', async (_, files, line, hint) => {
     const { path, run } = await open(files)

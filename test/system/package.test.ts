@@ -53,6 +53,7 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
   './sqlite': ['SqliteBackend'],
   './postgres': ['PostgresBackend'],
   './redis': ['RedisBackend'],
+  './mysql': ['MysqlBackend'],
   './backend': ['ReplyInbox', 'decodeContent', 'encodeContent', 'resolveLimits'],
   './server': ['attach', 'createHttpServer'],
   './sessions': [

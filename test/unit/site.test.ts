@@ -17,7 +17,7 @@ describe('Site', () => {
       [() => ({}), 'channelBackends.default.backend is [object Object]; give a backend'],
       [
         '',
-        'channel backend URL "" is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE or redis://HOST:PORT',
+        'channel backend URL "" is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or redis://HOST:PORT',
       ],
       ['sqlite::memory:', 'channel backend URL "sqlite::memory:" names no file; use memory:'],
       ['sqlite:', 'channel backend URL "sqlite:" names no file; use memory:'],

@@ -57,8 +57,8 @@ export interface SqlDialect {
   ): SqlWork<readonly PlacedRow[]>
   /** Deletes at most `most` rows of `message` that have expired and returns how many. */
   deleteExpired(tables: TableNames, now: number, most: number): SqlWork<number>
-  /** Deletes what has expired on one channel and nobody else is taking, and returns how many. */
-  deleteExpiredOn(tables: TableNames, channel: string, now: number): SqlWork<number>
+  /** Deletes what expires by `until` on one channel and nobody else is taking; returns how many. */
+  deleteOn(tables: TableNames, channel: string, until: number): SqlWork<number>
   /** A condition that a column is one of some texts. */
   among(column: string, texts: readonly string[]): Condition
   /** The content of a row as it was stored. */

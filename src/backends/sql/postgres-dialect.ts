@@ -117,11 +117,11 @@ export const postgresDialect: SqlDialect = {
       [now, most],
     ),
 
-  deleteExpiredOn: ({ message }: TableNames, channel: string, now: number): SqlWork<number> =>
+  deleteOn: ({ message }: TableNames, channel: string, until: number): SqlWork<number> =>
     change(
       `DELETE FROM ${message} WHERE id = ANY (ARRAY(
          SELECT id FROM ${message} WHERE channel = ? AND expires_at <= ? FOR UPDATE SKIP LOCKED))`,
-      [channel, now],
+      [channel, until],
     ),
 
   among: (column, texts) => ({

@@ -1,4 +1,5 @@
 import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { isUnreachable, type ServerFaults } from './server-client.ts'
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const lockNotAvailable = '55P03'
@@ -22,33 +23,29 @@ function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : ''
 }
 
-/** Whether the same transaction may go through in a moment. */
-export function isPassing(error: unknown): boolean {
-  return passing.has(codeOf(error))
-}
+export const postgresFaults: ServerFaults = {
+  isPassing: (error) => passing.has(codeOf(error)),
 
-/** Whether tables are not there that were before. */
-export function isTableMissing(error: unknown): boolean {
-  return missing.has(codeOf(error))
-}
+  isTableMissing: (error) => missing.has(codeOf(error)),
 
-/** Whether the connection is gone, as against the server having refused a statement on it. */
-export function isConnectionLost(error: unknown): boolean {
-  if (isChannelkitError(error)) return false
-  const code = codeOf(error)
-  // Every other five-character code is the server's answer; 25P03 ends an idle transaction.
-  return !/^[0-9A-Z]{5}$/.test(code) || /^(?:08|57P|25P03)/.test(code)
-}
+  isConnectionLost(error) {
+    if (isChannelkitError(error)) return false
+    const code = codeOf(error)
+    // Every other five-character code is the server's answer; 25P03 ends an idle transaction.
+    return !/^[0-9A-Z]{5}$/.test(code) || /^(?:08|57P|25P03)/.test(code)
+  },
 
-/** Turns a driver's error into ours. */
-export function postgresFault(error: unknown, server: string, busyMs: number): ChannelkitError {
-  if (isChannelkitError(error)) return error
-  const code = codeOf(error)
-  const explanation =
-    code === lockNotAvailable
-      ? `was locked by other processes of this site for ${busyMs} ms; end what holds it, or raise busyMs`
-      : (explanations[code] ?? 'does not answer; see the cause')
-  return new ChannelkitError('ERR_BACKEND_UNAVAILABLE', `PostgreSQL at ${server} ${explanation}`, {
-    cause: error,
-  })
+  isUnreachable,
+
+  ours(error, server, busyMs) {
+    if (isChannelkitError(error)) return error
+    const code = codeOf(error)
+    const explanation =
+      code === lockNotAvailable
+        ? `was locked by other processes of this site for ${busyMs} ms; end what holds it, or raise busyMs`
+        : (explanations[code] ?? 'does not answer; see the cause')
+    return new ChannelkitError('ERR_BACKEND_UNAVAILABLE', `${server} ${explanation}`, {
+      cause: error,
+    })
+  },
 }

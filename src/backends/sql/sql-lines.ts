@@ -286,7 +286,7 @@ export class SqlLines {
     const isNamed = this.#dialect.among('target', names)
     const found = yield* this.#dialect.take(
       this.#tables,
-      `SELECT min(id) FROM ${message}
+      `SELECT min(id) AS id FROM ${message}
        WHERE kind = ${rowKind.parked} AND ${isNamed.text} AND expires_at > ?
        GROUP BY target`,
       [...isNamed.values, now],

@@ -106,8 +106,8 @@ export const sqliteDialect: SqlDialect = {
     )
   },
 
-  deleteExpiredOn: ({ message }: TableNames, channel: string, now: number): SqlWork<number> =>
-    change(`DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`, [channel, now]),
+  deleteOn: ({ message }: TableNames, channel: string, until: number): SqlWork<number> =>
+    change(`DELETE FROM ${message} WHERE channel = ? AND expires_at <= ?`, [channel, until]),
 
   among: (column, texts) => ({
     text: `${column} IN (SELECT value FROM json_each(?))`,

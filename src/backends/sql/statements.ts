@@ -167,14 +167,11 @@ export class Statements {
 
   /** Forgets an inbox, what lies in it and its memberships; returns how many messages that were. */
   *deleteInbox(name: string): SqlWork<number> {
-    const { inbox, membership, message } = this.tables
+    const { inbox, membership } = this.tables
     yield* change(`DELETE FROM ${inbox} WHERE name = ?`, [name])
     yield* change(`DELETE FROM ${membership} WHERE inbox = ?`, [name])
-    const messages = yield* change(
-      `DELETE FROM ${message} WHERE channel = ? AND expires_at < ${neverMs}`,
-      [name],
-    )
-    yield* change(`DELETE FROM ${message} WHERE channel = ?`, [name])
+    const messages = yield* this.dialect.deleteOn(this.tables, name, neverMs - 1)
+    yield* this.dialect.deleteOn(this.tables, name, neverMs)
     return messages
   }
 }

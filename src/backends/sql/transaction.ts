@@ -344,7 +344,7 @@ export class Transaction implements LineWork {
     if (live.length === taken.length) return live
     this.expiredCount += taken.length - live.length
     // The others that have expired go at once, so that the second claim meets live ones alone.
-    this.expiredCount += yield* dialect.deleteExpiredOn(tables, channel, this.now)
+    this.expiredCount += yield* dialect.deleteOn(tables, channel, this.now)
     if (taken.length < most) return live
     const more = yield* dialect.claim(tables, channel, most - live.length)
     return [...live, ...more]

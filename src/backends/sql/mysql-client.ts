@@ -1,0 +1,181 @@
+import { createHash } from 'node:crypto'
+import {
+  loadMysqlDriver,
+  type MysqlConnection,
+  type MysqlPool,
+  runStatement,
+} from './mysql-driver.ts'
+import { mysqlFaults } from './mysql-fault.ts'
+import { Poll } from './poll.ts'
+import { lockRow, tableNames } from './schema.ts'
+import {
+  BrokenCommit,
+  describeServer,
+  ignore,
+  ServerClient,
+  type ServerClientOptions,
+} from './server-client.ts'
+import type {
+  OnChange,
+  SqlQuery,
+  SqlResult,
+  SqlWatch,
+  SqlWork,
+  WriteOptions,
+} from './sql-client.ts'
+
+// A process that stands still within a transaction holds up its whole site: the server ends it.
+const idleInTransactionSeconds = 3
+// MySQL has no such limit, but one for any connection that stands still. Ours leave the pool before.
+const idleSeconds = 10
+const poolIdleMs = 5_000
+
+export interface MysqlClientOptions
+  extends Omit<ServerClientOptions, 'server' | 'faults' | 'busyMs'> {
+  readonly tablePrefix: string
+  /** How to make a pool of `mysql2`. */
+  readonly pool: object
+  readonly poolSize: number
+  readonly busyMs: number
+}
+
+/**
+ * A small pool of connections to a MySQL or MariaDB.
+ *
+ * Writers of one site take turns by locking one row until their transaction ends. So ids are given in
+ * the order in which they are committed, and room is counted exactly. Claims need no turn: each
+ * locks the rows it takes, and passes over those that others have locked.
+ */
+export class MysqlClient extends ServerClient<MysqlConnection> {
+  readonly #options: MysqlClientOptions
+  readonly #beginText: string
+  readonly #polls = new Set<Poll>()
+  #pool: MysqlPool | undefined
+
+  constructor(options: MysqlClientOptions) {
+    const server = describeServer('the database server', options.pool)
+    super({ ...options, server, faults: mysqlFaults })
+    this.#options = options
+    const { meta } = tableNames(options.tablePrefix)
+    this.#beginText = `START TRANSACTION; SELECT value FROM ${meta} WHERE name = '${lockRow}' FOR UPDATE`
+  }
+
+  claim<T>(work: () => SqlWork<T>): Promise<T> {
+    return this.run((connection) => this.#transact(connection, 'START TRANSACTION', work))
+  }
+
+  watch(onChange: OnChange): SqlWatch {
+    const poll = new Poll(onChange)
+    this.#polls.add(poll)
+    return poll
+  }
+
+  protected take(): Promise<MysqlConnection> {
+    this.#pool ??= this.#openPool()
+    return this.#pool.getConnection()
+  }
+
+  protected release(connection: MysqlConnection, isBroken: boolean): void {
+    if (isBroken) connection.destroy()
+    else connection.release()
+  }
+
+  protected runStatement(connection: MysqlConnection, query: SqlQuery): Promise<SqlResult> {
+    return runStatement(connection, query)
+  }
+
+  protected async readClock(connection: MysqlConnection): Promise<number> {
+    const [found] = await connection.query('SELECT UNIX_TIMESTAMP(NOW(3)) * 1000 AS now')
+    return Number((found as readonly { readonly now: unknown }[])[0]?.now)
+  }
+
+  /** Statements that make tables end the transaction they are in, so a lock by name is held. */
+  protected async makeTables(
+    connection: MysqlConnection,
+    make: () => SqlWork<void>,
+  ): Promise<void> {
+    const { tablePrefix } = this.#options
+    const hash = createHash('sha256').update(tablePrefix).digest('hex').slice(0, 16)
+    const name = `CONCAT('channelkit.', '${hash}.', MD5(DATABASE()))`
+    const seconds = Math.ceil(this.busyMs / 1_000)
+    const [found] = await connection.query(`SELECT GET_LOCK(${name}, ${seconds}) AS held`)
+    if ((found as readonly { readonly held: unknown }[])[0]?.held !== 1) {
+      throw Object.assign(new Error('another process is making the tables'), {
+        code: 'ER_LOCK_WAIT_TIMEOUT',
+      })
+    }
+    try {
+      await this.drive(connection, make())
+    } finally {
+      await connection.query(`DO RELEASE_LOCK(${name})`)
+    }
+  }
+
+  protected inTransaction<T>(
+    connection: MysqlConnection,
+    work: () => SqlWork<T>,
+    _stored?: WriteOptions<T>['stored'],
+  ): Promise<T> {
+    return this.#transact(connection, this.#beginText, work)
+  }
+
+  /** The server remembers no transactions by name. */
+  protected async outcomeOf(): Promise<null> {
+    return null
+  }
+
+  protected async end(): Promise<unknown> {
+    for (const poll of this.#polls) poll.stop()
+    return this.#pool?.end()
+  }
+
+  async #transact<T>(
+    connection: MysqlConnection,
+    begin: string,
+    work: () => SqlWork<T>,
+  ): Promise<T> {
+    let result: T
+    try {
+      await connection.query(begin)
+      result = await this.drive(connection, work())
+    } catch (error) {
+      if (!mysqlFaults.isConnectionLost(error)) await connection.query('ROLLBACK')
+      throw error
+    }
+    try {
+      await connection.query('COMMIT')
+    } catch (error) {
+      if (!mysqlFaults.isConnectionLost(error)) throw error
+      throw new BrokenCommit(undefined, result, error)
+    }
+    return result
+  }
+
+  #openPool(): MysqlPool {
+    const { pool, poolSize, busyMs } = this.#options
+    const opened = loadMysqlDriver().createPool({
+      connectionLimit: poolSize,
+      idleTimeout: poolIdleMs,
+      connectTimeout: busyMs,
+      enableKeepAlive: true,
+      charset: 'utf8mb4',
+      ...pool,
+      // Only constant texts are sent in that way; every value goes apart from its statement.
+      multipleStatements: true,
+    })
+    const lockSeconds = Math.max(1, Math.ceil(busyMs / 1_000))
+    opened.on('connection', (connection) => {
+      connection.on('error', ignore)
+      for (const text of [
+        'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
+        `SET SESSION innodb_lock_wait_timeout = ${lockSeconds}`,
+        `SET SESSION wait_timeout = ${idleSeconds}`,
+        // MySQL does not know this one.
+        `SET SESSION idle_transaction_timeout = ${idleInTransactionSeconds}`,
+      ]) {
+        connection.query(text, ignore)
+      }
+    })
+    return opened
+  }
+}

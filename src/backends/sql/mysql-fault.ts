@@ -1,0 +1,55 @@
+import { ChannelkitError, isChannelkitError } from '../../errors.ts'
+import { isUnreachable, type ServerFaults } from './server-client.ts'
+
+const lockWaitTimeout = 'ER_LOCK_WAIT_TIMEOUT'
+const passing = new Set([lockWaitTimeout, 'ER_LOCK_DEADLOCK', 'ER_CHECKREAD'])
+const ended = new Set([
+  'ER_SERVER_SHUTDOWN',
+  'ER_QUERY_INTERRUPTED',
+  'ER_NEW_ABORTING_CONNECTION',
+  'ER_CONNECTION_KILLED',
+])
+
+const explanations: Readonly<Record<string, string>> = {
+  ER_ACCESS_DENIED_ERROR: 'refuses this user or its password; give the right ones',
+  ER_DBACCESS_DENIED_ERROR: 'does not let this user into the database; GRANT it access',
+  ER_TABLEACCESS_DENIED_ERROR:
+    'does not allow what is needed; GRANT SELECT, INSERT, UPDATE, DELETE on the tables, and to the one who runs "channelkit migrate" CREATE and INDEX',
+  ER_BAD_DB_ERROR: 'has no such database; create it',
+  ER_CON_COUNT_ERROR:
+    'has no connection left; raise its max_connections, or lower poolSize in every process of the site',
+  ER_OPTION_PREVENTS_STATEMENT: 'takes no writes, as a replica does not; name the primary',
+  ER_RECORD_FILE_FULL: 'has no room on its disk; make some, and sending goes on by itself',
+}
+
+function codeOf(error: unknown): string {
+  const code = (error as { readonly code?: unknown } | null)?.code
+  return typeof code === 'string' ? code : ''
+}
+
+export const mysqlFaults: ServerFaults = {
+  isPassing: (error) => passing.has(codeOf(error)),
+
+  isTableMissing: (error) => codeOf(error) === 'ER_NO_SUCH_TABLE',
+
+  isConnectionLost(error) {
+    if (isChannelkitError(error)) return false
+    if ((error as { readonly fatal?: unknown } | null)?.fatal === true) return true
+    const code = codeOf(error)
+    return !code.startsWith('ER_') || ended.has(code)
+  },
+
+  isUnreachable,
+
+  ours(error, server, busyMs) {
+    if (isChannelkitError(error)) return error
+    const code = codeOf(error)
+    const explanation =
+      code === lockWaitTimeout
+        ? `was locked by other processes of this site for ${busyMs} ms; end what holds it, or raise busyMs`
+        : (explanations[code] ?? 'does not answer; see the cause')
+    return new ChannelkitError('ERR_BACKEND_UNAVAILABLE', `${server} ${explanation}`, {
+      cause: error,
+    })
+  },
+}

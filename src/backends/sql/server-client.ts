@@ -1,0 +1,256 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ChannelkitError } from '../../errors.ts'
+import type { ServerClock } from '../server-clock.ts'
+import type {
+  OnChange,
+  SqlClient,
+  SqlPreparation,
+  SqlQuery,
+  SqlResult,
+  SqlWatch,
+  SqlWork,
+  WriteOptions,
+} from './sql-client.ts'
+
+const firstDelayMs = 2
+const longestDelayMs = 100
+// How often the server's clock is read. Clocks of machines drift apart by some 50 ppm.
+const clockMs = 30_000
+// How long connections may take to say goodbye.
+const closeMs = 1_000
+
+export interface ServerClientOptions {
+  /** How the server is called in errors, without a password. */
+  readonly server: string
+  readonly busyMs: number
+  readonly preparation: SqlPreparation
+  /** Set by the server's clock; none when the site has given a clock. */
+  readonly clock: ServerClock | undefined
+  readonly faults: ServerFaults
+}
+
+/** What a driver's errors mean. */
+export interface ServerFaults {
+  /** Whether the same transaction may go through in a moment. */
+  isPassing(error: unknown): boolean
+  /** Whether tables are not there that were before. */
+  isTableMissing(error: unknown): boolean
+  /** Whether the connection is gone, as against the server having refused a statement on it. */
+  isConnectionLost(error: unknown): boolean
+  /** Whether not even a connection could be made, so that another try now is of no use. */
+  isUnreachable(error: unknown): boolean
+  ours(error: unknown, server: string, busyMs: number): ChannelkitError
+}
+
+/** That the connection broke while a transaction was committed. */
+export class BrokenCommit<T> extends Error {
+  /** What the server knows the transaction by; `undefined` where it remembers none. */
+  readonly transactionId: string | undefined
+  readonly result: T
+
+  constructor(transactionId: string | undefined, result: T, cause: unknown) {
+    super('the connection broke during a commit', { cause })
+    this.transactionId = transactionId
+    this.result = result
+  }
+}
+
+/** What the clients of database servers have in common: when to try again, and for how long. */
+export abstract class ServerClient<Connection> implements SqlClient {
+  readonly busyMs: number
+  readonly #options: ServerClientOptions
+  #isPrepared = false
+  #preparing: Promise<void> | undefined
+  #clockReadAt = Number.NEGATIVE_INFINITY
+  #isClosed = false
+  readonly #closing = new AbortController()
+
+  constructor(options: ServerClientOptions) {
+    this.#options = options
+    this.busyMs = options.busyMs
+  }
+
+  abstract watch(onChange: OnChange): SqlWatch
+  abstract claim<T>(work: () => SqlWork<T>): Promise<T>
+
+  /** Takes a connection out of the pool. */
+  protected abstract take(): Promise<Connection>
+  /** Puts it back, or destroys it. */
+  protected abstract release(connection: Connection, isBroken: boolean): void
+  protected abstract runStatement(connection: Connection, query: SqlQuery): Promise<SqlResult>
+  /** @throws {BrokenCommit} when it is not known whether it was committed. */
+  protected abstract inTransaction<T>(
+    connection: Connection,
+    work: () => SqlWork<T>,
+    stored?: WriteOptions<T>['stored'],
+  ): Promise<T>
+  /** Runs `make` while no other process does. */
+  protected abstract makeTables(connection: Connection, make: () => SqlWork<void>): Promise<void>
+  /** Milliseconds since the epoch. */
+  protected abstract readClock(connection: Connection): Promise<number>
+  /** What became of a transaction; `undefined` while that is open, `null` when it never shows. */
+  protected abstract outcomeOf(
+    connection: Connection,
+    transactionId: string,
+  ): Promise<boolean | undefined | null>
+  /** Stops watches and says goodbye to the server. */
+  protected abstract end(): Promise<unknown>
+
+  read<T>(work: () => SqlWork<T>): Promise<T> {
+    return this.run((connection) => this.drive(connection, work()))
+  }
+
+  write<T>(work: () => SqlWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
+    return this.run((connection) => this.inTransaction(connection, work, stored), since)
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#closing.abort()
+    const late = new AbortController()
+    await Promise.race([
+      this.end().catch(() => undefined),
+      sleep(closeMs, undefined, { signal: late.signal }).catch(() => undefined),
+    ])
+    late.abort()
+  }
+
+  /** Tries again what can pass, within `busyMs`, and once what met a connection that was gone. */
+  protected async run<T>(
+    attempt: (connection: Connection) => Promise<T>,
+    since?: number,
+  ): Promise<T> {
+    const { faults, server, busyMs } = this.#options
+    let startedAt = 0
+    let delayMs = firstDelayMs
+    let isSecondTry = false
+    while (true) {
+      if (this.#isClosed) throw closedError()
+      try {
+        return await this.#attempt(attempt)
+      } catch (error) {
+        if (error instanceof BrokenCommit) {
+          if (await this.#wasCommitted(error)) return error.result
+          continue
+        }
+        const now = performance.now()
+        startedAt ||= now
+        const leftMs = (since ?? startedAt) + busyMs - now
+        if (faults.isConnectionLost(error) || faults.isTableMissing(error)) {
+          this.#isPrepared = false
+          if (isSecondTry || faults.isUnreachable(error)) throw faults.ours(error, server, busyMs)
+          isSecondTry = true
+        } else if (faults.isPassing(error) && leftMs > 0) {
+          await this.#pause(Math.min(delayMs * (0.5 + Math.random()), leftMs))
+          delayMs = Math.min(delayMs * 2, longestDelayMs)
+        } else {
+          throw faults.ours(error, server, busyMs)
+        }
+      }
+    }
+  }
+
+  /** Runs one statement after the other. */
+  protected async drive<T>(connection: Connection, work: SqlWork<T>): Promise<T> {
+    let step = work.next()
+    while (!step.done) step = work.next(await this.runStatement(connection, step.value))
+    return step.value
+  }
+
+  async #attempt<T>(attempt: (connection: Connection) => Promise<T>): Promise<T> {
+    const connection = await this.take()
+    let isBroken = false
+    try {
+      await this.#prepare(connection)
+      return await attempt(connection)
+    } catch (error) {
+      isBroken = error instanceof BrokenCommit || this.#options.faults.isConnectionLost(error)
+      throw error
+    } finally {
+      this.release(connection, isBroken)
+    }
+  }
+
+  async #prepare(connection: Connection): Promise<void> {
+    if (!this.#isPrepared) {
+      this.#preparing ??= this.#makeReady(connection).finally(() => {
+        this.#preparing = undefined
+      })
+      await this.#preparing
+    }
+    if (performance.now() - this.#clockReadAt > clockMs) await this.#setClock(connection)
+  }
+
+  async #makeReady(connection: Connection): Promise<void> {
+    const { preparation } = this.#options
+    await this.#setClock(connection)
+    if (!(await this.drive(connection, preparation.isMade()))) {
+      await this.makeTables(connection, () => preparation.make())
+    }
+    this.#isPrepared = true
+  }
+
+  async #setClock(connection: Connection): Promise<void> {
+    const { clock } = this.#options
+    const askedAt = performance.now()
+    this.#clockReadAt = askedAt
+    clock?.set(await this.readClock(connection), askedAt)
+  }
+
+  /**
+   * Asks the server what became of a transaction whose commit was not answered.
+   *
+   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` when it is not to be learnt in time.
+   */
+  async #wasCommitted({ transactionId, cause }: BrokenCommit<unknown>): Promise<boolean> {
+    const { faults, server, busyMs } = this.#options
+    const deadline = performance.now() + busyMs
+    while (transactionId !== undefined && !this.#isClosed && performance.now() < deadline) {
+      try {
+        const outcome = await this.#attempt((each) => this.outcomeOf(each, transactionId))
+        if (outcome === null) break
+        if (outcome !== undefined) return outcome
+      } catch (error) {
+        if (!faults.isConnectionLost(error)) break
+      }
+      await this.#pause(longestDelayMs)
+    }
+    throw new ChannelkitError(
+      'ERR_BACKEND_UNAVAILABLE',
+      `${server} went away during a commit; what was sent may be stored or not`,
+      { cause },
+    )
+  }
+
+  async #pause(delayMs: number): Promise<void> {
+    await sleep(delayMs, undefined, { signal: this.#closing.signal }).catch(() => undefined)
+  }
+}
+
+/** Where a server is, without its password. */
+export function describeServer(kind: string, config: object): string {
+  const { connectionString, uri, host, port } = config as {
+    readonly connectionString?: string
+    readonly uri?: string
+    readonly host?: string
+    readonly port?: number
+  }
+  const url = connectionString ?? uri
+  if (url) return `${kind} at ${url.replace(/:[^:@/]*@/, ':…@')}`
+  return host === undefined ? kind : `${kind} at ${host}${port === undefined ? '' : `:${port}`}`
+}
+
+/** Whether a system call or a driver says that there is nobody to talk to. */
+export function isUnreachable(error: unknown): boolean {
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown }
+  if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTFOUND') return true
+  if (code === 'ETIMEDOUT' || code === '57P03') return true
+  return typeof message === 'string' && message.includes('timeout')
+}
+
+export function ignore(): void {}
+
+function closedError(): ChannelkitError {
+  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
+}
