@@ -13,7 +13,7 @@ export interface Proxy {
 /** Starts a proxy in front of a server's Unix socket. */
 export async function startProxy(socketPath: string): Promise<Proxy> {
   const sockets = new Set<Socket>()
-  const server = createServer((client) => {
+  const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect(socketPath)
     for (const [from, to] of [
       [client, upstream],
