@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
+import type { TableNames } from './dialect.ts'
 import {
   loadMysqlDriver,
   type MysqlConnection,
@@ -15,20 +16,15 @@ import {
   ServerClient,
   type ServerClientOptions,
 } from './server-client.ts'
-import type {
-  OnChange,
-  SqlQuery,
-  SqlResult,
-  SqlWatch,
-  SqlWork,
-  WriteOptions,
-} from './sql-client.ts'
+import type { OnChange, SqlQuery, SqlResult, SqlWatch, SqlWork } from './sql-client.ts'
 
 // A process that stands still within a transaction holds up its whole site: the server ends it.
 const idleInTransactionSeconds = 3
 // MySQL has no such limit, but one for any connection that stands still. Ours leave the pool before.
 const idleSeconds = 10
 const poolIdleMs = 5_000
+// The note of a process's last transaction goes so long after it.
+const commitsMs = 600_000
 
 export interface MysqlClientOptions
   extends Omit<ServerClientOptions, 'server' | 'faults' | 'busyMs'> {
@@ -48,7 +44,11 @@ export interface MysqlClientOptions
  */
 export class MysqlClient extends ServerClient<MysqlConnection> {
   readonly #options: MysqlClientOptions
+  readonly #tables: TableNames
   readonly #beginText: string
+  /** Where this process notes the number of its last transaction. */
+  readonly #commitsId = `commits.${randomUUID()}`
+  #commits = 0
   readonly #polls = new Set<Poll>()
   #pool: MysqlPool | undefined
 
@@ -56,12 +56,16 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     const server = describeServer('the database server', options.pool)
     super({ ...options, server, faults: mysqlFaults })
     this.#options = options
-    const { meta } = tableNames(options.tablePrefix)
-    this.#beginText = `START TRANSACTION; SELECT value FROM ${meta} WHERE name = '${lockRow}' FOR UPDATE`
+    this.#tables = tableNames(options.tablePrefix)
+    this.#beginText = `START TRANSACTION; SELECT value FROM ${this.#tables.meta} WHERE name = '${lockRow}' FOR UPDATE`
   }
 
   claim<T>(work: () => SqlWork<T>): Promise<T> {
-    return this.run((connection) => this.#transact(connection, 'START TRANSACTION', work))
+    return this.run(async (connection) => {
+      const result = await this.#transact(connection, 'START TRANSACTION', work)
+      await connection.query('COMMIT')
+      return result
+    })
   }
 
   watch(onChange: OnChange): SqlWatch {
@@ -111,17 +115,37 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     }
   }
 
-  protected inTransaction<T>(
+  /** Notes its number, since MySQL remembers no transactions. */
+  protected async inTransaction<T>(
     connection: MysqlConnection,
     work: () => SqlWork<T>,
-    _stored?: WriteOptions<T>['stored'],
   ): Promise<T> {
-    return this.#transact(connection, this.#beginText, work)
+    const result = await this.#transact(connection, this.#beginText, work)
+    const id = String(++this.#commits)
+    try {
+      await connection.query(
+        `INSERT INTO ${this.#tables.process} (id, info, expires_at)
+         VALUES ('${this.#commitsId}', '${id}', UNIX_TIMESTAMP() * 1000 + ${commitsMs})
+         ON DUPLICATE KEY UPDATE info = VALUES(info), expires_at = VALUES(expires_at); COMMIT`,
+      )
+    } catch (error) {
+      if (mysqlFaults.isConnectionLost(error)) throw new BrokenCommit(id, result, error)
+      await connection.query('ROLLBACK')
+      throw error
+    }
+    return result
   }
 
-  /** The server remembers no transactions by name. */
-  protected async outcomeOf(): Promise<null> {
-    return null
+  /** Behind the lock that it held, so that it is no longer open. */
+  protected async wasCommitted(
+    connection: MysqlConnection,
+    transactionId: string,
+  ): Promise<boolean> {
+    const text = `SELECT info FROM ${this.#tables.process} WHERE id = '${this.#commitsId}'`
+    await connection.query(this.#beginText)
+    const [found] = await connection.query(text)
+    await connection.query('COMMIT')
+    return String((found as readonly { readonly info: unknown }[])[0]?.info) === transactionId
   }
 
   protected async end(): Promise<unknown> {
@@ -134,21 +158,13 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     begin: string,
     work: () => SqlWork<T>,
   ): Promise<T> {
-    let result: T
     try {
       await connection.query(begin)
-      result = await this.drive(connection, work())
+      return await this.drive(connection, work())
     } catch (error) {
       if (!mysqlFaults.isConnectionLost(error)) await connection.query('ROLLBACK')
       throw error
     }
-    try {
-      await connection.query('COMMIT')
-    } catch (error) {
-      if (!mysqlFaults.isConnectionLost(error)) throw error
-      throw new BrokenCommit(undefined, result, error)
-    }
-    return result
   }
 
   #openPool(): MysqlPool {

@@ -1,8 +1,8 @@
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import { ServerClock } from '../server-clock.ts'
 import { MysqlClient } from './mysql-client.ts'
 import { mysqlDialect } from './mysql-dialect.ts'
-import { ServerClock } from '../server-clock.ts'
 import { SqlBackend } from './sql-backend.ts'
 import { checkMigrate, checkServerOption, type MigrateOption } from './sql-options.ts'
 

@@ -146,23 +146,24 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     try {
       await connection.query(`${this.#signText(stored?.(result))}COMMIT`)
     } catch (error) {
-      throw postgresFaults.isConnectionLost(error) ? new BrokenCommit(id, result, error) : error
+      if (postgresFaults.isConnectionLost(error)) throw new BrokenCommit(id, result, error)
+      await connection.query('ROLLBACK')
+      throw error
     }
     return result
   }
 
-  protected async outcomeOf(
+  protected async wasCommitted(
     connection: PostgresConnection,
     transactionId: string,
-  ): Promise<boolean | undefined | null> {
+  ): Promise<boolean | undefined> {
     const text = `SELECT pg_xact_status('${transactionId}'::xid8) AS status`
     try {
       const { rows } = (await connection.query(text)) as PostgresResult
       const status = rows[0]?.status
-      if (status === null) return null
       return status === 'in progress' ? undefined : status === 'committed'
     } catch (error) {
-      // The server has never heard of it: it was lost with the server that had.
+      // The server has never heard of it: it was lost with one that had.
       if ((error as { readonly code?: unknown }).code === '22023') return false
       throw error
     }

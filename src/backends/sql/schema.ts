@@ -14,7 +14,7 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  * - `membership`: who is in which group; `inbox` is empty for a work channel.
  * - `line`: for each reply channel with a turn that is held or a message that is ready, the turn's
  *   `token`, or null and the message's id in `ready_id`; see `sql-lines.ts`.
- * - `process`: announcements. `meta`: the schema version, and where writers take turns by it {@link lockRow}.
+ * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where writers take turns by it {@link lockRow}.
  */
 export const schemaVersion = 2
 

@@ -1,15 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ChannelkitError } from '../../errors.ts'
 import type { ServerClock } from '../server-clock.ts'
-import type {
-  OnChange,
-  SqlClient,
-  SqlPreparation,
-  SqlQuery,
-  SqlResult,
-  SqlWatch,
-  SqlWork,
-  WriteOptions,
+import {
+  type OnChange,
+  type SqlClient,
+  type SqlPreparation,
+  type SqlQuery,
+  type SqlResult,
+  type SqlWatch,
+  type SqlWork,
+  UnknownCommit,
+  type WriteOptions,
 } from './sql-client.ts'
 
 const firstDelayMs = 2
@@ -44,11 +45,11 @@ export interface ServerFaults {
 
 /** That the connection broke while a transaction was committed. */
 export class BrokenCommit<T> extends Error {
-  /** What the server knows the transaction by; `undefined` where it remembers none. */
-  readonly transactionId: string | undefined
+  /** What the server knows the transaction by. */
+  readonly transactionId: string
   readonly result: T
 
-  constructor(transactionId: string | undefined, result: T, cause: unknown) {
+  constructor(transactionId: string, result: T, cause: unknown) {
     super('the connection broke during a commit', { cause })
     this.transactionId = transactionId
     this.result = result
@@ -88,11 +89,11 @@ export abstract class ServerClient<Connection> implements SqlClient {
   protected abstract makeTables(connection: Connection, make: () => SqlWork<void>): Promise<void>
   /** Milliseconds since the epoch. */
   protected abstract readClock(connection: Connection): Promise<number>
-  /** What became of a transaction; `undefined` while that is open, `null` when it never shows. */
-  protected abstract outcomeOf(
+  /** Whether a transaction was committed; `undefined` while it is open. */
+  protected abstract wasCommitted(
     connection: Connection,
     transactionId: string,
-  ): Promise<boolean | undefined | null>
+  ): Promise<boolean | undefined>
   /** Stops watches and says goodbye to the server. */
   protected abstract end(): Promise<unknown>
 
@@ -131,7 +132,7 @@ export abstract class ServerClient<Connection> implements SqlClient {
         return await this.#attempt(attempt)
       } catch (error) {
         if (error instanceof BrokenCommit) {
-          if (await this.#wasCommitted(error)) return error.result
+          if (await this.#wasStored(error)) return error.result
           continue
         }
         const now = performance.now()
@@ -201,26 +202,22 @@ export abstract class ServerClient<Connection> implements SqlClient {
   /**
    * Asks the server what became of a transaction whose commit was not answered.
    *
-   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` when it is not to be learnt in time.
+   * @throws {UnknownCommit} when that is not to be learnt in time.
    */
-  async #wasCommitted({ transactionId, cause }: BrokenCommit<unknown>): Promise<boolean> {
+  async #wasStored(broken: BrokenCommit<unknown>): Promise<boolean> {
     const { faults, server, busyMs } = this.#options
     const deadline = performance.now() + busyMs
-    while (transactionId !== undefined && !this.#isClosed && performance.now() < deadline) {
+    while (!this.#isClosed && performance.now() < deadline) {
       try {
-        const outcome = await this.#attempt((each) => this.outcomeOf(each, transactionId))
-        if (outcome === null) break
+        const { transactionId } = broken
+        const outcome = await this.#attempt((each) => this.wasCommitted(each, transactionId))
         if (outcome !== undefined) return outcome
       } catch (error) {
-        if (!faults.isConnectionLost(error)) break
+        if (!faults.isConnectionLost(error) && !faults.isPassing(error)) break
       }
       await this.#pause(longestDelayMs)
     }
-    throw new ChannelkitError(
-      'ERR_BACKEND_UNAVAILABLE',
-      `${server} went away during a commit; what was sent may be stored or not`,
-      { cause },
-    )
+    throw new UnknownCommit(server, broken.cause, () => this.#wasStored(broken))
   }
 
   async #pause(delayMs: number): Promise<void> {

@@ -14,6 +14,7 @@ import type {
   AdvanceOptions,
   BackendLimits,
   BackendOptions,
+  BatchMark,
   ChannelBackend,
   ChannelInfo,
   Inbox,
@@ -25,6 +26,7 @@ import type {
   ProcessInfo,
   ReceiveOptions,
   SendFailure,
+  SendOptions,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
@@ -44,7 +46,14 @@ import {
   tableNames,
   textOf,
 } from './schema.ts'
-import { change, rows, type SqlClient, type SqlPreparation, type SqlWork } from './sql-client.ts'
+import {
+  change,
+  rows,
+  type SqlClient,
+  type SqlPreparation,
+  type SqlWork,
+  UnknownCommit,
+} from './sql-client.ts'
 import { SqlLines } from './sql-lines.ts'
 import { Statements } from './statements.ts'
 import { type Claimed, type EncodedMessage, type Outcome, Transaction } from './transaction.ts'
@@ -103,6 +112,14 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   /** This process's inboxes, by name. */
   readonly #inboxes = new Map<string, ReplyInbox<unknown>>()
   readonly #inboxLeaseMs: number
+  /** Sender → its last marked batch, when it is not known whether that was stored. */
+  readonly #unknown = new Map<
+    string,
+    Pick<UnknownCommit, 'wasStored'> & {
+      readonly number: number
+      readonly outcomes: readonly Outcome[]
+    }
+  >()
   #isClosed = false
   #closing: Promise<void> | undefined
   #cleaning: Promise<number> | undefined
@@ -155,7 +172,10 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     await this.open()
   }
 
-  async send(messages: readonly OutgoingMessage[]): Promise<readonly SendFailure[]> {
+  async send(
+    messages: readonly OutgoingMessage[],
+    { mark }: SendOptions = {},
+  ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
     const failures: SendFailure[] = []
     const encoded: EncodedMessage[] = []
@@ -170,9 +190,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       }
     }
     if (encoded.length === 0) return failures.length > 0 ? failures : noFailures
-    const outcomes = await this.#queue.write(encoded.length, (transaction) =>
-      transaction.send(encoded),
-    )
+    const outcomes = await this.#store(encoded, mark)
     this.#startMaintenance()
     let sent = 0
     for (let place = 0; place < outcomes.length; place++) {
@@ -463,6 +481,32 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     await this.#queue.drained()
     await this.#claims?.drained()
     await this.#client.close()
+  }
+
+  /** Stores a batch; one with a mark not again, when it turns out that it was stored before. */
+  async #store(
+    encoded: readonly EncodedMessage[],
+    mark: BatchMark | undefined,
+  ): Promise<readonly Outcome[]> {
+    const unknown = mark && this.#unknown.get(mark.sender)
+    if (mark && unknown) {
+      const isStored = unknown.number === mark.number && (await unknown.wasStored())
+      this.#unknown.delete(mark.sender)
+      if (isStored) return unknown.outcomes
+    }
+    let outcomes: readonly Outcome[] | undefined
+    try {
+      return await this.#queue.write(encoded.length, function* (transaction) {
+        outcomes = yield* transaction.send(encoded)
+        return outcomes
+      })
+    } catch (error) {
+      if (mark && outcomes && error instanceof UnknownCommit) {
+        const { wasStored } = error
+        this.#unknown.set(mark.sender, { number: mark.number, outcomes, wasStored })
+      }
+      throw error
+    }
   }
 
   #receive(channels: readonly string[], options: ReceiveOptions): Promise<readonly Claimed[]> {

@@ -1,3 +1,5 @@
+import { ChannelkitError } from '../../errors.ts'
+
 /** What a column holds and a parameter takes. */
 export type SqlValue = string | number | Uint8Array | null
 
@@ -50,7 +52,7 @@ export interface SqlClient {
    * when the database was busy.
    *
    * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` with the driver's error as `cause`, in
-   *   bounded time; nothing is written then, unless the connection broke during the commit.
+   *   bounded time; nothing is written then, unless it is an {@link UnknownCommit}.
    */
   write<T>(work: () => SqlWork<T>, options?: WriteOptions<T>): Promise<T>
   /**
@@ -84,6 +86,25 @@ export interface SqlWatch {
   pause(): void
   /** Told that a look found something: more may come soon. */
   foundSome?(): void
+}
+
+/** That a write may be stored or not, since the server went away during its commit. */
+export class UnknownCommit extends ChannelkitError {
+  /**
+   * Asks again whether it was stored.
+   *
+   * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` while that is not to be learnt.
+   */
+  readonly wasStored: () => Promise<boolean>
+
+  constructor(server: string, cause: unknown, wasStored: () => Promise<boolean>) {
+    super(
+      'ERR_BACKEND_UNAVAILABLE',
+      `${server} went away during a commit; what was sent may be stored or not`,
+      { cause },
+    )
+    this.wasStored = wasStored
+  }
 }
 
 /** What a client runs on each new connection before anything else. */
