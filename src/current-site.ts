@@ -8,6 +8,7 @@ import type { SiteSessions } from './sessions/site-sessions.ts'
 export interface SiteHandle {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` when the config has no backend of that name. */
   backend(name?: string): ChannelBackend
+  readonly backendNames: readonly string[]
   declaration(channel: string): ChannelDeclaration | undefined
   readonly logger: Logger
   /** @throws {ChannelkitError} `ERR_NOT_CONFIGURED` when the config has no sessions. */

@@ -28,6 +28,7 @@ export const errorTable = {
   ERR_CHANNEL_FULL: { category: 'operational', httpStatus: 503, closeCode: 1013 },
   ERR_LOCK_LOST: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_BACKEND_UNAVAILABLE: { category: 'operational', httpStatus: 503, closeCode: 1013 },
+  ERR_SESSION_STORE: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_BACKEND_CLOSED: { category: 'operational', httpStatus: 503, closeCode: 1012 },
   ERR_BAD_REQUEST: { category: 'client', httpStatus: 400, closeCode: 1002 },
   ERR_REQUEST_TOO_LARGE: { category: 'client', httpStatus: 413, closeCode: 1009 },

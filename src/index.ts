@@ -63,8 +63,14 @@ export {
   route,
 } from './routing.ts'
 export type { User } from './sessions/auth.ts'
-export type { Session, SessionData } from './sessions/session.ts'
-export { issueTicket, type TicketOptions } from './sessions/ticket.ts'
+export type {
+  ChannelSession,
+  Session,
+  SessionData,
+  SessionValue,
+  SessionWithUser,
+} from './sessions/session.ts'
+export { issueTicket, type TicketOptions, type TicketSource } from './sessions/ticket.ts'
 export { Site, type SiteOptions, setup } from './site.ts'
 export { type ChannelView, channelView } from './view-layer/channel-view.ts'
 export type { FetchApp } from './view-layer/fetch-app.ts'
@@ -81,6 +87,8 @@ export {
   channelSessionUser,
   httpSessionUser,
   transferUser,
+  type WithChannelSessionUser,
+  type WithHttpSessionUser,
   type WithUser,
 } from './wrappers/session-user.ts'
 export { type DisconnectOptions, disconnectUser } from './wrappers/user-group.ts'

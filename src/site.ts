@@ -21,6 +21,7 @@ import { SiteSessions } from './sessions/site-sessions.ts'
 import { viewConsumer } from './view-layer/view-consumer.ts'
 import { Worker } from './worker.ts'
 import { endChannelSession } from './wrappers/channel-session.ts'
+import { closeSocketsOf } from './wrappers/user-group.ts'
 
 export interface SiteOptions {
   /** The folder that references and relative files start from. Default the working directory. */
@@ -53,7 +54,8 @@ export class Site implements SiteHandle {
     const { session, auth } = config
     if (session !== undefined) {
       const { isProduction, logger } = this
-      this.#sessions = new SiteSessions({ session, auth, isProduction, logger })
+      const onEnded = (key: string): void => closeSocketsOf(this, key)
+      this.#sessions = new SiteSessions({ session, auth, isProduction, logger, onEnded })
     } else if (auth !== undefined) {
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
@@ -138,6 +140,7 @@ export class Site implements SiteHandle {
 
   /** Closes every backend. */
   async close(): Promise<void> {
+    this.#sessions?.close()
     await Promise.all([...this.#backends.values()].map((backend) => backend.close()))
   }
 

@@ -7,8 +7,8 @@ import {
   type Message,
   transferUser,
   type WithChannelSession,
-  type WithHttpSession,
-  type WithUser,
+  type WithChannelSessionUser,
+  type WithHttpSessionUser,
 } from 'channelkit'
 import { accountByName } from './accounts.ts'
 import { recentMessages, type SavedMessage, saveMessage } from './history.ts'
@@ -28,8 +28,8 @@ type Frame =
   | { type: 'people'; count: number }
   | { type: 'refused'; key: string; reason: string }
 
-type Connecting = Message<'websocket.connect'> & WithChannelSession & WithHttpSession & WithUser
-type Receiving = Message<'websocket.receive'> & WithChannelSession & WithUser
+type Connecting = Message<'websocket.connect'> & WithChannelSession & WithHttpSessionUser
+type Receiving = Message<'websocket.receive'> & WithChannelSessionUser
 
 // So many of the longest messages fit into one frame.
 const messagesPerFrame = 50

@@ -23,11 +23,41 @@ export interface Auth {
   readonly id?: (user: User) => string | number
   /**
    * Something of the user that changes when everyone signed in as them has to sign in again, like
-   * the hash of the password. It is stored only as a keyed hash.
+   * the hash of the password; null for an account without one. It is stored only as a keyed hash.
    */
-  readonly hash?: (user: User) => string
+  readonly hash?: (user: User) => string | null | undefined
   /** Finds sessions where the site does not keep them in `session.store`; they are not written to. */
   readonly sessions?: ForeignSessions
+}
+
+/**
+ * Who a session belongs to, by the site's `auth.user`.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when that is no user.
+ */
+export async function userOf(auth: Auth, session: Session): Promise<User | null> {
+  const found: unknown = await auth.user(session)
+  // Lookups say in many ways that there is nobody.
+  if (!found) return null
+  if (typeof found === 'object') return found as User
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `auth.user gives ${shown(found)}; let it give the user as an object, or null`,
+  )
+}
+
+/**
+ * What signs a user out when it changes, by the site's `auth.hash`; undefined for nothing.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when that is no text.
+ */
+export function hashOf(auth: Auth, user: User): string | undefined {
+  const hash: unknown = auth.hash?.(user) ?? undefined
+  if (hash === undefined || typeof hash === 'string') return hash
+  throw new ChannelkitError(
+    'ERR_INVALID_CONFIG',
+    `auth.hash gives a ${typeof hash}; let it give a text, like the hash of the password, or null for none`,
+  )
 }
 
 /** Sessions that another library keeps. */

@@ -18,14 +18,19 @@ export interface SessionConfig {
   readonly allowSessionKeyInUrl?: boolean
   /**
    * What keys of channel sessions and tickets are made with, if it is to stay the same while
-   * `secret` is rotated. Default the first of `secret`.
+   * `secret` is rotated; of a list the first makes them and all are tried. Default `secret`.
    */
-  readonly channelSecret?: string
+  readonly channelSecret?: string | readonly string[]
   /**
    * How long a channel session lives when neither used nor ended, in milliseconds; its socket may
    * be quiet for half of it. Default 7 days.
    */
   readonly channelExpiryMs?: number
+  /**
+   * How long a call to the store may take, in milliseconds, 1–3,600,000; the consumer that waits
+   * for it then fails. Default 10,000.
+   */
+  readonly storeTimeoutMs?: number
 }
 
 /** {@link SessionConfig}, checked, with its defaults. */
@@ -36,6 +41,7 @@ export interface ResolvedSessionConfig {
   readonly cookieName: string
   readonly allowSessionKeyInUrl: boolean
   readonly channelExpiryMs: number
+  readonly storeTimeoutMs: number
 }
 
 const weekMs = 7 * 86_400_000
@@ -47,6 +53,7 @@ const knownKeys: ReadonlySet<string> = new Set([
   'allowSessionKeyInUrl',
   'channelSecret',
   'channelExpiryMs',
+  'storeTimeoutMs',
 ] satisfies (keyof SessionConfig)[])
 
 /**
@@ -59,7 +66,8 @@ export function resolveSessionConfig(
   isProduction: boolean,
 ): ResolvedSessionConfig {
   if (typeof config !== 'object' || config === null) throw noStore('session', config)
-  const { store, cookieName = 'connect.sid', channelExpiryMs = weekMs, channelSecret } = config
+  const { store, cookieName = 'connect.sid', channelSecret } = config
+  const { channelExpiryMs = weekMs, storeTimeoutMs = 10_000 } = config
   if (!isStore(store)) throw noStore('session.store', store)
   const unknown = Object.keys(config).find((key) => !knownKeys.has(key))
   if (unknown !== undefined) {
@@ -80,6 +88,12 @@ export function resolveSessionConfig(
       `session.channelExpiryMs is ${shown(channelExpiryMs)}; give a whole number of milliseconds from 1`,
     )
   }
+  if (!Number.isInteger(storeTimeoutMs) || storeTimeoutMs < 1 || storeTimeoutMs > 3_600_000) {
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `session.storeTimeoutMs is ${shown(storeTimeoutMs)}; give a whole number of milliseconds from 1 to 3,600,000`,
+    )
+  }
   const secrets = checkSecrets('session.secret', config.secret, isProduction)
   return {
     store,
@@ -91,6 +105,7 @@ export function resolveSessionConfig(
     cookieName,
     allowSessionKeyInUrl: config.allowSessionKeyInUrl ?? !isProduction,
     channelExpiryMs,
+    storeTimeoutMs,
   }
 }
 

@@ -15,7 +15,7 @@ export interface SessionStore {
   get(sid: string, callback: (error: unknown, session?: object | null) => void): unknown
   set(sid: string, session: object, callback?: (error?: unknown) => void): unknown
   destroy(sid: string, callback?: (error?: unknown) => void): unknown
-  touch?(sid: string, session: object, callback?: () => void): unknown
+  touch?(sid: string, session: object, callback?: (error?: unknown) => void): unknown
   /**
    * Replaces a session by what `change` makes of it, with no other write in between, in this
    * process or another. Stores of express-session lack it; see docs/sessions.md for what that means.
@@ -59,8 +59,25 @@ export function writeSession(
   })
 }
 
+/** Puts the expiry of a session off, where the store can; one that is not there is fine. */
+export function touchSession(
+  store: SessionStore,
+  sid: string,
+  session: StoredSession,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    settle(reject, () => {
+      if (!store.touch) return resolve()
+      return store.touch(sid, session, (error?: unknown) => {
+        if (error && codeOf(error) !== 'ENOENT') reject(error)
+        else resolve()
+      })
+    })
+  })
+}
+
 /** Ends a session; one that is not there is fine. */
-export function destroySession(store: SessionStore, sid: string): Promise<void> {
+export function destroySession(store: Pick<SessionStore, 'destroy'>, sid: string): Promise<void> {
   return new Promise((resolve, reject) => {
     settle(reject, () =>
       store.destroy(sid, (error) => {

@@ -4,13 +4,16 @@ import type { Logger } from '../logger.ts'
 import type { Auth } from './auth.ts'
 import {
   applyChanges,
+  type ChannelSession,
   changesOf,
   expiryOf,
   isStored,
   makeSession,
   noteSaved,
+  ofReplyChannel,
   type Session,
   type SessionChanges,
+  storedForm,
 } from './session.ts'
 import {
   type AuthConfig,
@@ -19,7 +22,8 @@ import {
   resolveSessionConfig,
   type SessionConfig,
 } from './session-config.ts'
-import { destroySession, readSession, type StoredSession, writeSession } from './session-store.ts'
+import type { StoredSession } from './session-store.ts'
+import { SharedStore } from './shared-store.ts'
 import { isKeyedHash, keyedHash, verifyCookie } from './signing.ts'
 
 /** What {@link SiteSessions} is made of. */
@@ -28,12 +32,15 @@ export interface SiteSessionsOptions {
   readonly auth?: AuthConfig | undefined
   readonly isProduction: boolean
   readonly logger: Logger
+  /** Is told the key of each session that the site has ended in this process. */
+  readonly onEnded?: (key: string) => void
   /** Default the machine's, which is what stores go by. */
   readonly clock?: Clock
 }
 
 interface ChangeOptions {
-  readonly expiresAt?: number
+  /** How long a channel session is to live from now; undefined for one of the site. */
+  readonly expiryMs?: number
   readonly mayStillSave?: (() => void) | undefined
 }
 
@@ -43,21 +50,55 @@ const channelPrefix = 'channel-'
 
 const passPurpose = 'passed session'
 
+// A consumer that ends later than this after its socket may leave a channel session behind.
+const goneMs = 600_000
+// An answer to an HTTP request is over by then, and with it what its reply channel is good for.
+const requestExpiryMs = 600_000
+const longestTouchMs = 60_000
+const mostTouched = 10_000
+
 /** The sessions and users of a site, as its config says. */
 export class SiteSessions {
   readonly config: ResolvedSessionConfig
   readonly auth: Auth | undefined
   readonly #logger: Logger
   readonly #clock: Clock
-  /** The last change under way of each key, for stores that cannot change a session in one go. */
-  readonly #changing = new Map<string, Promise<void>>()
+  readonly #store: SharedStore
+  /** When sessions were last touched, the latest last. */
+  readonly #touchedAt = new Map<string, number>()
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
-  constructor({ session, auth, isProduction, logger, clock }: SiteSessionsOptions) {
+  constructor(options: SiteSessionsOptions) {
+    const { session, auth, isProduction, logger, onEnded = () => {} } = options
     this.config = resolveSessionConfig(session, isProduction)
     this.auth = auth === undefined ? undefined : resolveAuth(auth)
     this.#logger = logger
-    this.#clock = clock ?? systemClock
+    this.#clock = options.clock ?? systemClock
+    const { store, storeTimeoutMs: timeoutMs } = this.config
+    this.#store = new SharedStore({
+      store,
+      timeoutMs,
+      clock: this.#clock,
+      onEnded: (key) => {
+        if (!key.startsWith(channelPrefix)) onEnded(key)
+      },
+      onOverwritten: () => {
+        const message =
+          'a session was saved five times, and each time another process wrote over it what it had read before; a change is lost. Use a store with update'
+        logger.error({}, message)
+      },
+    })
+    if (!store.update) {
+      logger[isProduction ? 'warn' : 'info'](
+        { store: store.constructor.name },
+        'the session store has no update: a write of one process may be lost when another saves the same session at the same moment, and a sign-out in a process without Channelkit may be undone by it. docs/sessions.md names stores with update',
+      )
+    }
+  }
+
+  /** Lets go of the store, which stays open. */
+  close(): void {
+    this.#store.close()
   }
 
   /** The key of the site's session that a request's cookies name and sign. */
@@ -78,25 +119,55 @@ export class SiteSessions {
   async load(key: string): Promise<Session | undefined> {
     if (key === '' || key.startsWith(channelPrefix)) return undefined
     const { sessions } = this.auth ?? {}
-    const stored = sessions ? await sessions.load(key) : await readSession(this.config.store, key)
+    const stored = sessions ? await sessions.load(key) : await this.#store.read(key)
     return stored && makeSession(key, stored as StoredSession)
   }
 
-  /** The session of a reply channel, with nothing in it when there is none yet. */
-  async loadOfChannel(replyChannel: string): Promise<Session> {
-    const [first, ...older] = this.#channelKeys(replyChannel)
-    const stored = await readSession(this.config.store, first)
-    if (stored) return makeSession(first, stored)
-    for (const key of older) {
-      const kept = await readSession(this.config.store, key)
-      if (kept) return makeSession(key, kept)
-    }
-    return makeSession(first, undefined)
+  /**
+   * The site's session under a key that a client wrote into a URL. Some stores make a path of it, so
+   * it has to look like one, and to have been made by a session library.
+   */
+  async loadNamed(key: string): Promise<Session | undefined> {
+    if (this.auth?.sessions || !isSessionKey(key)) return undefined
+    const session = await this.load(key)
+    return session && storedForm(session).cookie ? session : undefined
   }
 
-  /** Ends the session of a reply channel. */
+  /**
+   * Puts off the expiry of the site's session, as each request to the site does: once a minute at
+   * most, and more often where its cookie lasts less than four. What fails is logged.
+   */
+  async touch(session: Session): Promise<void> {
+    if (this.auth?.sessions) return
+    const stored = storedForm(session)
+    const now = this.#clock.now()
+    const { originalMaxAge: maxAge } = stored.cookie ?? {}
+    const intervalMs = Math.min(longestTouchMs, (maxAge ?? Number.POSITIVE_INFINITY) / 4)
+    if (now - (this.#touchedAt.get(session.id) ?? 0) < intervalMs) return
+    this.#touchedAt.delete(session.id)
+    this.#touchedAt.set(session.id, now)
+    const [oldest] = this.#touchedAt.keys()
+    if (this.#touchedAt.size > mostTouched && oldest !== undefined) this.#touchedAt.delete(oldest)
+    try {
+      await this.#store.touch(session.id, { ...stored, ...laterCookie(stored, now) })
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'a session could not be touched, and may expire in use')
+    }
+  }
+
+  /** The session of a reply channel, with nothing in it when there is none yet. */
+  async loadOfChannel(replyChannel: string): Promise<ChannelSession> {
+    const [first, ...older] = this.#channelKeys(replyChannel)
+    for (const key of [first, ...older]) {
+      const stored = await this.#store.read(key)
+      if (stored) return ofReplyChannel(makeSession(key, stored))
+    }
+    return ofReplyChannel(makeSession(first, undefined))
+  }
+
+  /** Ends the session of a reply channel, also for consumers of it that run still. */
   async destroyOfChannel(replyChannel: string): Promise<void> {
-    for (const key of this.#channelKeys(replyChannel)) await destroySession(this.config.store, key)
+    for (const key of this.#channelKeys(replyChannel)) await this.#store.end(key, goneMs)
   }
 
   /**
@@ -119,15 +190,22 @@ export class SiteSessions {
   /**
    * Stores what has changed in a channel's session, and puts its expiry off when that is near.
    *
+   * @param channel - whose message it is saved for: an HTTP request is soon over.
    * @param mayStillSave - as for {@link save}.
    */
-  async saveOfChannel(session: Session, mayStillSave?: () => void): Promise<void> {
+  async saveOfChannel(
+    session: ChannelSession,
+    { channel, mayStillSave }: { channel?: string; mayStillSave?: () => void } = {},
+  ): Promise<void> {
     const changes = changesOf(session)
     const now = this.#clock.now()
-    const { channelExpiryMs } = this.config
-    const isFresh = (expiryOf(session) ?? now) - now > channelExpiryMs / 2
+    const isOfRequest = channel === 'http.request' || channel === 'http.disconnect'
+    const longestMs = isOfRequest ? requestExpiryMs : Number.POSITIVE_INFINITY
+    const kept = storedForm(session).cookie?.originalMaxAge
+    const expiryMs = Math.min(longestMs, kept ?? this.config.channelExpiryMs)
+    const isFresh = (expiryOf(session) ?? now) - now > expiryMs / 2
     if (changes.values.size === 0 && (isFresh || !isStored(session))) return
-    await this.#change(session, changes, { expiresAt: now + channelExpiryMs, mayStillSave })
+    await this.#change(session, changes, { expiryMs, mayStillSave })
   }
 
   /** A session's key in a form that a message may carry to another consumer of this site. */
@@ -153,54 +231,49 @@ export class SiteSessions {
   async #change(
     session: Session,
     changes: SessionChanges,
-    { expiresAt, mayStillSave }: ChangeOptions,
+    { expiryMs, mayStillSave }: ChangeOptions,
   ): Promise<void> {
-    const { store, channelExpiryMs } = this.config
-    const { id } = session
-    let overwritten: readonly string[] = []
-    const merge = (found: StoredSession | undefined): StoredSession | undefined => {
+    const now = this.#clock.now()
+    const expiresAt = expiryMs === undefined ? undefined : now + expiryMs
+    const overwritten = new Set<string>()
+    await this.#store.change(session.id, (found) => {
       mayStillSave?.()
       // It was ended since it was read: what is saved late does not bring it back.
       if (!found && isStored(session)) return undefined
       const merged = found ?? {}
-      overwritten = applyChanges(merged, changes)
-      if (expiresAt !== undefined) merged.cookie = channelCookie(expiresAt, channelExpiryMs)
-      return merged
-    }
-    if (store.update) {
-      await store.update(id, merge)
-    } else {
-      await this.#inTurn(id, async () => {
-        const merged = merge(await readSession(store, id))
-        if (merged) await writeSession(store, id, merged)
-      })
-    }
+      for (const key of applyChanges(merged, changes)) overwritten.add(key)
+      const cookie =
+        expiryMs === undefined ? laterCookie(merged, now) : channelCookie(now, expiryMs)
+      return Object.assign(merged, cookie)
+    })
     noteSaved(session, changes, expiresAt)
-    if (overwritten.length > 0) {
+    if (overwritten.size > 0) {
+      const keys = [...overwritten]
       this.#logger.warn(
-        { keys: overwritten },
-        `two consumers changed ${overwritten.join(', ')} of one session at once, and the later one counts; wrap both in linearize`,
+        { keys },
+        `two consumers changed ${keys.join(', ')} of one session at once, and the later one counts; wrap both in linearize`,
       )
-    }
-  }
-
-  /** Runs changes of one key one after the other. */
-  async #inTurn(key: string, task: () => Promise<void>): Promise<void> {
-    const before = this.#changing.get(key) ?? Promise.resolve()
-    const done = before.then(task, task)
-    this.#changing.set(key, done)
-    try {
-      await done
-    } finally {
-      if (this.#changing.get(key) === done) this.#changing.delete(key)
     }
   }
 }
 
+/** Whether a text has the form of the keys that session libraries make. */
+export function isSessionKey(text: string): boolean {
+  return /^[\w-]{16,128}$/.test(text)
+}
+
 /** What stores read the expiry from; some insist on every key of express-session's cookie. */
-function channelCookie(expiresAt: number, expiryMs: number): NonNullable<StoredSession['cookie']> {
+function channelCookie(now: number, expiryMs: number): Pick<StoredSession, 'cookie'> {
   const cookie = { path: '/', httpOnly: true }
-  return { ...cookie, originalMaxAge: expiryMs, expires: new Date(expiresAt) }
+  return { cookie: { ...cookie, originalMaxAge: expiryMs, expires: new Date(now + expiryMs) } }
+}
+
+/** The cookie of a session that is used now: what is stored of it may be of long ago. */
+function laterCookie({ cookie }: StoredSession, now: number): Pick<StoredSession, 'cookie'> {
+  if (!cookie) return {}
+  const { originalMaxAge } = cookie
+  if (typeof originalMaxAge !== 'number') return { cookie }
+  return { cookie: { ...cookie, expires: new Date(now + originalMaxAge) } }
 }
 
 function keysOf({ values }: SessionChanges): string {

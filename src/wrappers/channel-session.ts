@@ -1,14 +1,15 @@
 import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
 import { currentSite } from '../current-site.ts'
 import { checkTurn, type Message } from '../message.ts'
-import type { Session } from '../sessions/session.ts'
+import { Requeue } from '../requeue.ts'
+import type { ChannelSession } from '../sessions/session.ts'
 import { addToMessage, openChannelSession } from './message-state.ts'
 import { keepInUserGroup } from './user-group.ts'
 
 /** What {@link channelSession} adds to a message. */
 export interface WithChannelSession {
   /** What consumers keep for this client, from one message to the next. */
-  readonly channelSession: Session
+  readonly channelSession: ChannelSession
 }
 
 /**
@@ -43,25 +44,31 @@ export function channelSession<M extends Message>(
   return wrapConsumer(withSession, consumer)
 }
 
-async function save(message: Message, session: Session): Promise<void> {
-  const check = (): void => checkTurn(message, 'the channel session is not saved')
-  await currentSite().sessions().saveOfChannel(session, check)
+async function save(message: Message, session: ChannelSession): Promise<void> {
+  const { channel } = message
+  const mayStillSave = (): void => checkTurn(message, 'the channel session is not saved')
+  await currentSite().sessions().saveOfChannel(session, { channel, mayStillSave })
   await keepInUserGroup(message, session)
 }
 
 /**
- * Wraps the consumer of `websocket.disconnect`, so that the channel session ends after it ran.
- * Sites get it by themselves.
+ * Wraps the consumer of `websocket.disconnect`, so that the channel session ends after it ran, unless
+ * it is to run again. Sites get it by themselves.
  */
 export function endChannelSession(consumer: Consumer): Consumer {
   const ending = async (message: Message): Promise<void> => {
     try {
       await consumer(message)
-    } finally {
-      if (message.hasReplyChannel) {
-        await currentSite().sessions().destroyOfChannel(message.replyChannel.name)
-      }
+    } catch (error) {
+      if (!(error instanceof Requeue)) await end(message)
+      throw error
     }
+    await end(message)
   }
   return wrapConsumer(ending, consumer)
+}
+
+async function end(message: Message): Promise<void> {
+  if (!message.hasReplyChannel) return
+  await currentSite().sessions().destroyOfChannel(message.replyChannel.name)
 }

@@ -2,9 +2,9 @@ import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
 import { currentSite } from '../current-site.ts'
 import { checkTurn, type Message } from '../message.ts'
 import { readHidden, type Session, writeHidden } from '../sessions/session.ts'
-import type { SiteSessions } from '../sessions/site-sessions.ts'
-import { useTicket } from '../sessions/ticket.ts'
-import { addToMessage, openChannelSession, stateOf } from './message-state.ts'
+import { isSessionKey, type SiteSessions } from '../sessions/site-sessions.ts'
+import { isTicket, useTicket } from '../sessions/ticket.ts'
+import { addToMessage, isActivity, openChannelSession, stateOf } from './message-state.ts'
 
 /** What {@link httpSession} adds to a message. */
 export interface WithHttpSession {
@@ -47,6 +47,7 @@ export async function findHttpSession(message: Message): Promise<Session | null>
       : typeof content.http_session === 'string'
         ? await fromKey(sessions, sessions.passed(content.http_session))
         : await fromChannelSession(message, sessions)
+  if (found && isActivity(message)) await sessions.touch(found)
   state.httpSession = found ?? null
   return state.httpSession
 }
@@ -64,22 +65,24 @@ async function fromRequest(message: Message, sessions: SiteSessions): Promise<Se
     cookies: Readonly<Record<string, string>>
     get?: Readonly<Record<string, readonly string[]>>
   }
-  const ticket = get?.ticket?.[0]
+  const ticket = get?.ticket?.find(isTicket)
   const keyInUrl = sessions.config.allowSessionKeyInUrl ? get?.session_key?.[0] : undefined
   const isHandshake = message.channel === 'websocket.connect'
   if (isHandshake) forgetSecrets(message)
-  let found = await fromKey(sessions, sessions.keyFromCookies(cookies, headerOf(message, 'host')))
-  if (!found && ticket !== undefined) {
-    const { channelSecrets } = sessions.config
-    const key = await useTicket(
-      ticket,
-      headerOf(message, 'origin'),
-      message.backend,
-      channelSecrets,
-    )
-    found = await fromKey(sessions, key)
-  }
-  found ??= await fromKey(sessions, keyInUrl)
+  // It is good for one look, also where the cookie makes it needless.
+  const keyOfTicket =
+    ticket === undefined
+      ? undefined
+      : await useTicket(
+          ticket,
+          headerOf(message, 'origin'),
+          message.backend,
+          sessions.config.channelSecrets,
+        )
+  const found =
+    (await fromKey(sessions, sessions.keyFromCookies(cookies, headerOf(message, 'host')))) ??
+    (await fromKey(sessions, keyOfTicket)) ??
+    (keyInUrl === undefined ? undefined : await sessions.loadNamed(keyInUrl))
   if (isHandshake && found && message.hasReplyChannel) {
     const channel = await openChannelSession(message, 'httpSession')
     writeHidden(channel, 'channelkit:http', found.id)
@@ -99,20 +102,31 @@ async function fromChannelSession(
   return typeof key === 'string' ? sessions.load(key) : undefined
 }
 
-/** Takes what must not be shown or logged out of a handshake's content. */
+/** Takes what must not be shown or logged out of a handshake's content; the rest stays as it was. */
 function forgetSecrets(message: Message): void {
   const content = message.content as {
     get?: Record<string, readonly string[]>
     query_string?: string
   }
-  for (const name of ['ticket', 'session_key']) {
-    if (content.get?.[name] === undefined) continue
-    delete content.get[name]
-    const query = new URLSearchParams(content.query_string)
-    query.delete(name)
-    content.query_string = query.toString()
+  for (const [name, isSecret] of secretParameters) {
+    const values = content.get?.[name]
+    if (!content.get || !values?.some(isSecret)) continue
+    const others = values.filter((value) => !isSecret(value))
+    if (others.length > 0) content.get[name] = others
+    else delete content.get[name]
+    const parts = (content.query_string ?? '').split('&')
+    const kept = parts.filter((part) => {
+      const value = new URLSearchParams(part).get(name)
+      return value === null || !isSecret(value)
+    })
+    content.query_string = kept.join('&')
   }
 }
+
+const secretParameters: readonly (readonly [string, (value: string) => boolean])[] = [
+  ['ticket', isTicket],
+  ['session_key', isSessionKey],
+]
 
 function headerOf(message: Message, header: string): string | undefined {
   const { headers } = message.content as { headers?: readonly (readonly [string, string])[] }

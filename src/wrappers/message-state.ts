@@ -1,11 +1,11 @@
 import { currentSite } from '../current-site.ts'
 import { ChannelkitError } from '../errors.ts'
 import type { Message } from '../message.ts'
-import type { Session } from '../sessions/session.ts'
+import type { ChannelSession, Session } from '../sessions/session.ts'
 
 /** What the wrappers of one message have found, so that each asks only once. */
 export interface MessageState {
-  channelSession?: Session
+  channelSession?: ChannelSession
   httpSession?: Session | null
 }
 
@@ -22,7 +22,10 @@ export function stateOf(message: Message): MessageState {
 }
 
 /** The channel session of a message, read when it is first asked for. */
-export async function openChannelSession(message: Message, wrapper: string): Promise<Session> {
+export async function openChannelSession(
+  message: Message,
+  wrapper: string,
+): Promise<ChannelSession> {
   const state = stateOf(message)
   if (!message.hasReplyChannel) {
     throw new ChannelkitError(
@@ -37,4 +40,9 @@ export async function openChannelSession(message: Message, wrapper: string): Pro
 /** Adds a property to a message, for the consumers inside. */
 export function addToMessage(message: Message, name: string, value: unknown): void {
   Object.defineProperty(message, name, { value, configurable: true })
+}
+
+/** Whether a message shows that its client is in use, as a request does, so that its session lasts. */
+export function isActivity({ channel }: Message): boolean {
+  return channel === 'websocket.receive'
 }

@@ -2,24 +2,52 @@ import { type Consumer, type Given, wrapConsumer } from '../consumer.ts'
 import { currentSite } from '../current-site.ts'
 import { ChannelkitError } from '../errors.ts'
 import type { Message } from '../message.ts'
-import type { Auth, User } from '../sessions/auth.ts'
-import { readHidden, type Session, writeHidden } from '../sessions/session.ts'
+import { type Auth, hashOf, type User, userOf } from '../sessions/auth.ts'
+import {
+  type ChannelSession,
+  isOfChannel,
+  type Session,
+  type SessionWithUser,
+  writeHidden,
+} from '../sessions/session.ts'
 import { isKeyedHash, keyedHash } from '../sessions/signing.ts'
 import { channelSession, type WithChannelSession } from './channel-session.ts'
 import { httpSession, type WithHttpSession } from './http-session.ts'
-import { addToMessage } from './message-state.ts'
-import { addToUserGroup, noteTransfer, type TransferredUser, userId } from './user-group.ts'
+import { addToMessage, isActivity, stateOf } from './message-state.ts'
+import {
+  joinGroupsOf,
+  leaveGroupsOf,
+  type TransferredUser,
+  transfer,
+  transferredTo,
+  userId,
+} from './user-group.ts'
 
-/** What {@link httpSessionUser} and {@link channelSessionUser} add to a message. */
+/** What {@link httpSessionUser} and {@link channelSessionUser} both add to a message. */
 export interface WithUser {
   /** Who the client is, fresh from the site; null when nobody is signed in. */
   readonly user: User | null
 }
 
+/** What {@link httpSessionUser} adds to a message. */
+export type WithHttpSessionUser = WithHttpSession &
+  WithUser & { readonly httpSession: SessionWithUser | null }
+
+/** What {@link channelSessionUser} adds to a message. */
+export type WithChannelSessionUser = WithChannelSession &
+  WithUser & { readonly channelSession: SessionWithUser }
+
 const hashPurpose = 'auth hash'
 
 /** The user of each session that a wrapper has asked for, and by what they are known again. */
-const users = new WeakMap<Session, { user: User | null; proof: TransferredUser | undefined }>()
+const users = new WeakMap<Session, Known>()
+
+interface Known {
+  readonly user: User | null
+  readonly proof?: TransferredUser
+}
+
+const nobody: Known = { user: null }
 
 /**
  * Wraps a consumer so that `message.user` is who is signed in on the site, by its own session; and
@@ -28,14 +56,22 @@ const users = new WeakMap<Session, { user: User | null; proof: TransferredUser |
  * @throws {ChannelkitError} when it runs: `ERR_NOT_CONFIGURED`
  */
 export function httpSessionUser<M extends Message>(
-  consumer: Consumer<Given<M> & WithHttpSession & WithUser>,
+  consumer: Consumer<Given<M> & WithHttpSessionUser>,
 ): Consumer<M> {
   const withUser = async (message: Given<M> & WithHttpSession): Promise<void> => {
     const { httpSession: session } = message
-    const user = session && (await signedIn(session))
+    const { user, proof } = session ? await signedIn(session) : nobody
     addToMessage(message, 'user', user)
-    if (user && isRenewing(message)) await joinUserGroup(message, user)
-    await consumer(message as Given<M> & WithHttpSession & WithUser)
+    if (proof && isRenewing(message)) await joinGroupsOf(message, proof)
+    // Whoever signed them out while they were looked up has not met this socket in their groups.
+    const isEntering = message.channel === 'websocket.connect'
+    if (proof && isEntering && !(await stillSignedIn(proof, message)).proof) {
+      await leaveGroupsOf(message, proof)
+      stateOf(message).httpSession = null
+      addToMessage(message, 'httpSession', null)
+      addToMessage(message, 'user', null)
+    }
+    await consumer(message as Given<M> & WithHttpSession & WithHttpSessionUser)
   }
   return httpSession<M>(wrapConsumer(withUser, consumer))
 }
@@ -48,13 +84,13 @@ export function httpSessionUser<M extends Message>(
  * @throws {ChannelkitError} when it runs: `ERR_NO_REPLY_CHANNEL`, `ERR_NOT_CONFIGURED`
  */
 export function channelSessionUser<M extends Message>(
-  consumer: Consumer<Given<M> & WithChannelSession & WithUser>,
+  consumer: Consumer<Given<M> & WithChannelSessionUser>,
 ): Consumer<M> {
   const withUser = async (message: Given<M> & WithChannelSession): Promise<void> => {
-    const user = await transferred(message.channelSession)
+    const { user, proof } = await transferred(message)
     addToMessage(message, 'user', user)
-    if (user && isRenewing(message)) await joinUserGroup(message, user)
-    await consumer(message as Given<M> & WithChannelSession & WithUser)
+    if (proof && isRenewing(message)) await joinGroupsOf(message, proof)
+    await consumer(message as Given<M> & WithChannelSession & WithChannelSessionUser)
   }
   return channelSession<M>(wrapConsumer(withUser, consumer))
 }
@@ -67,7 +103,7 @@ export function channelSessionUser<M extends Message>(
  *   `channelSessionUser`.
  * @throws {ChannelkitError} `ERR_WRAPPER_MISUSE` for a session that was not asked for its user.
  */
-export function transferUser(from: Session | null, to: Session): void {
+export function transferUser(from: SessionWithUser | null, to: ChannelSession): void {
   if (from === null) return
   const known = users.get(from)
   if (!known) {
@@ -76,45 +112,53 @@ export function transferUser(from: Session | null, to: Session): void {
       'transferUser is given a session whose user is not known; wrap the consumer in httpSessionUser instead of httpSession, or in channelSessionUser instead of channelSession',
     )
   }
-  if (!known.proof) return
-  writeHidden(to, 'channelkit:user', known.proof)
-  noteTransfer(to)
+  if (!isOfChannel(to)) {
+    throw new ChannelkitError(
+      'ERR_WRAPPER_MISUSE',
+      'transferUser is to put a user into a session that is no channel session; give it message.channelSession second',
+    )
+  }
+  if (known.proof) transfer(to, known.proof)
 }
 
 /** The user of the site's own session. */
-async function signedIn(session: Session): Promise<User | null> {
+async function signedIn(session: Session): Promise<Known> {
   const known = users.get(session)
-  if (known) return known.user
-  const user = (await authOf().user(session)) ?? null
-  users.set(session, { user, proof: user ? proofOf(session.id, user) : undefined })
-  return user
+  if (known) return known
+  const user = await userOf(authOf(), session)
+  const found = user ? { user, proof: proofOf(session.id, user) } : nobody
+  users.set(session, found)
+  return found
 }
 
-/** The user that was transferred to a channel session, if they are still signed in. */
-async function transferred(session: Session): Promise<User | null> {
-  const proof = readHidden(session, 'channelkit:user') as TransferredUser | undefined
-  if (!proof) {
-    // A channel session is none of another library's, whatever consumers have put into it.
-    return authOf().sessions ? null : signedIn(session)
-  }
-  const source = await currentSite().sessions().load(proof.session)
-  const user = source ? ((await authOf().user(source)) ?? null) : null
-  if (!user || !isSameUser(proof, user)) {
-    writeHidden(session, 'channelkit:user', undefined)
-    users.set(session, { user: null, proof: undefined })
-    return null
-  }
-  users.set(session, { user, proof })
-  return user
+/** The user that was transferred to a message's channel session, if they are still signed in. */
+async function transferred(message: Message & WithChannelSession): Promise<Known> {
+  const { channelSession: session } = message
+  const proof = transferredTo(session)
+  const found = proof ? await stillSignedIn(proof, message) : nobody
+  // What a consumer keeps in the session says nothing of who the client is: a client may have sent it.
+  if (proof && !found.proof) writeHidden(session, 'channelkit:user', undefined)
+  users.set(session, found)
+  return found
+}
+
+/** Looks again at the session that a user signed in by, and at the user. */
+async function stillSignedIn(proof: TransferredUser, message: Message): Promise<Known> {
+  const sessions = currentSite().sessions()
+  const source = await sessions.load(proof.session)
+  const user = source ? await userOf(authOf(), source) : null
+  if (!source || !user || !isSameUser(proof, user)) return nobody
+  if (isActivity(message)) await sessions.touch(source)
+  return { user, proof }
 }
 
 function proofOf(session: string, user: User): TransferredUser {
   const id = userId(user)
-  const hash = authOf().hash?.(user)
+  const hash = hashOf(authOf(), user)
   const [secret] = currentSite().sessions().config.channelSecrets
   return {
     session,
-    ...(id !== undefined && { id }),
+    id,
     ...(hash !== undefined && { hash: keyedHash(hashPurpose, hash, secret) }),
   }
 }
@@ -122,7 +166,7 @@ function proofOf(session: string, user: User): TransferredUser {
 /** Whether a user is the one that was transferred, with nothing changed that signs them out. */
 function isSameUser({ id, hash }: TransferredUser, user: User): boolean {
   if (userId(user) !== id) return false
-  const ownHash = authOf().hash?.(user)
+  const ownHash = hashOf(authOf(), user)
   if (ownHash === undefined || hash === undefined) return ownHash === hash
   const { channelSecrets } = currentSite().sessions().config
   return isKeyedHash(hashPurpose, ownHash, hash, channelSecrets)
@@ -140,9 +184,4 @@ function authOf(): Auth {
 /** Whether a message is one of those by which group memberships are made and kept. */
 function isRenewing({ channel }: Message): boolean {
   return channel === 'websocket.connect' || channel === 'websocket.keepalive'
-}
-
-async function joinUserGroup(message: Message, user: User): Promise<void> {
-  const id = userId(user)
-  if (id !== undefined) await addToUserGroup(message, id)
 }

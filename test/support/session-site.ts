@@ -6,6 +6,8 @@ import { readSession, type StoredSession, writeSession } from '../../src/session
 
 export const secret = 'the secret of this test site'
 
+const markPrefix = 'channel-ended-'
+
 /** A test site with sessions in express-session's own memory store. */
 export async function openSessionSite<Names extends string>(
   table: { readonly [Name in Names]: Route<Name> },
@@ -51,12 +53,27 @@ class SessionSite {
     return readSession(this.store, sid)
   }
 
-  /** Everything in the store, by key. */
-  all(): Promise<Readonly<Record<string, StoredSession>>> {
+  /** Every session in the store, by key; without the marks of those that have ended. */
+  async all(): Promise<Readonly<Record<string, StoredSession>>> {
+    const stored = await this.#stored()
+    return Object.fromEntries(stored.filter(([key]) => !key.startsWith(markPrefix)))
+  }
+
+  /** How many sessions are marked as ended. */
+  async endedCount(): Promise<number> {
+    return (await this.#stored()).filter(([key]) => key.startsWith(markPrefix)).length
+  }
+
+  /** Ends a session as a process does that has nothing of Channelkit in it. */
+  endElsewhere(sid: string): void {
+    MemoryStore.prototype.destroy.call(this.store, sid)
+  }
+
+  #stored(): Promise<[string, StoredSession][]> {
     return new Promise((resolve, reject) => {
       this.store.all((error, sessions) => {
         if (error) reject(error)
-        else resolve((sessions ?? {}) as unknown as Record<string, StoredSession>)
+        else resolve(Object.entries(sessions ?? {}) as unknown as [string, StoredSession][])
       })
     })
   }

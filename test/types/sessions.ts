@@ -1,4 +1,5 @@
 import {
+  type ChannelSession,
   type Consumer,
   channelSession,
   channelSessionUser,
@@ -9,10 +10,12 @@ import {
   linearize,
   type Message,
   type Session,
+  type SessionWithUser,
   transferUser,
   type User,
   type WithChannelSession,
   type WithHttpSession,
+  type WithHttpSessionUser,
   type WithUser,
 } from 'channelkit'
 import { SqliteSessionStore } from 'channelkit/sessions'
@@ -25,8 +28,8 @@ export const inline = defineRouting({
   'websocket.connect': linearize(
     channelSession(
       httpSessionUser(async (message) => {
-        holds<Equal<typeof message.httpSession, Session | null>>()
-        holds<Equal<typeof message.channelSession, Session>>()
+        holds<Equal<typeof message.httpSession, SessionWithUser | null>>()
+        holds<Equal<typeof message.channelSession, ChannelSession>>()
         holds<Equal<typeof message.user, User | null>>()
         holds<Equal<typeof message.content.path, string>>()
         transferUser(message.httpSession, message.channelSession)
@@ -57,7 +60,7 @@ holds<Equal<typeof otherWay, Consumer<Message<'websocket.connect'>>>>()
 export const apart = defineRouting({ 'websocket.connect': wrapped })
 
 export const alone = channelSession(async (message) => {
-  holds<Equal<typeof message.channelSession, Session>>()
+  holds<Equal<typeof message.channelSession, ChannelSession>>()
   await message.replyChannel.send({ content: String(message.channelSession.room) })
 })
 
@@ -65,8 +68,8 @@ export const alone = channelSession(async (message) => {
 export const exported = linearize(
   channelSession(
     httpSessionUser(async (message) => {
-      holds<Equal<typeof message.httpSession, Session | null>>()
-      holds<Equal<typeof message.channelSession, Session>>()
+      holds<Equal<typeof message.httpSession, SessionWithUser | null>>()
+      holds<Equal<typeof message.channelSession, ChannelSession>>()
       holds<Equal<typeof message.user, User | null>>()
       await message.replyChannel.send({ content: message.channel })
     }),
@@ -75,7 +78,7 @@ export const exported = linearize(
 holds<Equal<typeof exported, Consumer>>()
 export const otherOrder = httpSession(
   channelSessionUser(
-    holdSends((message) => transferUser(message.httpSession, message.channelSession)),
+    holdSends((message) => transferUser(message.channelSession, message.channelSession)),
   ),
 )
 export const typed = channelSession(
@@ -99,6 +102,46 @@ channelSessionUser((message) => {
 httpSession((message) => {
   // @ts-expect-error: there may be no session
   message.httpSession.visits = 1
+})
+
+httpSessionUser(
+  channelSession((message: Message & WithChannelSession & WithHttpSessionUser) => {
+    transferUser(message.httpSession, message.channelSession)
+    // @ts-expect-error: a user goes from the site's session into the channel's
+    transferUser(message.channelSession, message.httpSession)
+    // @ts-expect-error: an object of one's own is no session
+    transferUser({ id: 'key' }, message.channelSession)
+  }),
+)
+
+channelSession(
+  // @ts-expect-error: httpSession does not know the user of its session
+  httpSession((message) => transferUser(message.httpSession, message.channelSession)),
+)
+
+interface Cart {
+  items: { name: string; price?: number }[]
+}
+
+channelSession(({ channelSession: kept }) => {
+  const cart: Cart = { items: [{ name: 'tea' }] }
+  kept.cart = cart
+  kept.inline = { items: ['tea', { price: 2 }], at: null }
+  kept.count = Number(kept.count ?? 0) + 1
+  kept.gone = undefined
+  delete kept.cart
+  // @ts-expect-error: JSON has no such number
+  kept.big = 10n
+  // @ts-expect-error: JSON would make it {}
+  kept.map = new Map()
+  // @ts-expect-error: JSON would make it text
+  kept.date = new Date()
+  // @ts-expect-error: JSON leaves it out
+  kept.call = () => 1
+  // @ts-expect-error: JSON makes an object of it
+  kept.bytes = new Uint8Array()
+  // @ts-expect-error: it is the store's own
+  kept.cookie = 'mine'
 })
 
 // @ts-expect-error: the routing does not give it the session that it needs

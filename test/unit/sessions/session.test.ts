@@ -71,4 +71,55 @@ describe('a session', () => {
     expect(session.admin).toBeUndefined()
     expect(Object.keys(session)).toEqual(['__proto__'])
   })
+
+  it('tells of a key that someone else has changed to the same value, as counts are', () => {
+    const session = makeSession('sid', { count: 1, gone: 1 })
+    session.count = 2
+    delete session.gone
+    const current = { count: 2 }
+
+    expect(applyChanges(current, changesOf(session))).toEqual(['count'])
+  })
+
+  it('tells of none that Channelkit keeps', () => {
+    const session = makeSession('sid', {})
+    writeHidden(session, 'channelkit:http', 'one')
+
+    expect(applyChanges({ 'channelkit:http': 'other' }, changesOf(session))).toEqual([])
+  })
+
+  const loop: { self?: unknown } = {}
+  loop.self = loop
+
+  it.each([
+    ['big', 10n, '"big" in a session is a bigint'],
+    ['big', { deep: [1n] }, '"big.deep.0" in a session is a bigint'],
+    ['map', new Map([[1, 2]]), '"map" in a session is a Map'],
+    ['call', () => 1, '"call" in a session is a function'],
+    ['inner', { call: () => 1 }, '"inner.call" in a session is a function'],
+    ['at', new Date(0), '"at" in a session is a Date'],
+    ['ratio', Number.NaN, '"ratio" in a session is NaN'],
+    ['bytes', new Uint8Array(2), '"bytes" in a session is a Uint8Array'],
+    ['loop', loop, '"loop" in a session is a value that contains itself'],
+    ['cookie', { maxAge: 1 }, 'the key "cookie" of a session'],
+    ['channelkit:http', 'key of a victim', 'the key "channelkit:http" of a session'],
+  ])('takes no %s that is %o', (key, value, message) => {
+    const session = makeSession('sid', {})
+    Object.assign(session, { [key]: value })
+
+    expect(() => changesOf(session)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_CONTENT',
+        message: expect.stringContaining(message),
+      }),
+    )
+  })
+
+  it('takes what JSON gives back, shared parts and undefined too', () => {
+    const session = makeSession('sid', { gone: 1 })
+    const part = { a: [1, 'b', null, true] }
+    Object.assign(session, { one: part, list: [part, part], gone: undefined })
+
+    expect([...changesOf(session).values.keys()]).toEqual(['gone', 'one', 'list'])
+  })
 })

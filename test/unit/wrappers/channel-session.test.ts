@@ -4,6 +4,7 @@ import {
   channelSession,
   linearize,
   type Message,
+  Requeue,
   type WithChannelSession,
   Worker,
 } from 'channelkit'
@@ -214,7 +215,7 @@ describe('channelSession', () => {
       'websocket.connect': remember,
       'websocket.receive': channelSession(async (message) => {
         await new Promise<void>((resolve) => releases.push(resolve))
-        message.channelSession.room = message.content.content
+        message.channelSession.room = String(message.content.content)
       }),
     })
     const ann = await site.connect('/kitchen')
@@ -227,6 +228,103 @@ describe('channelSession', () => {
 
     const warnings = site.test.log.filter(({ level }) => level === 'warn')
     expect(warnings).toMatchObject([{ facts: { keys: ['room'] } }])
+  })
+
+  it('says so when two consumers count at once, and come to the same', async () => {
+    const releases: (() => void)[] = []
+    await using site = await openSessionSite({
+      'websocket.receive': channelSession(async (message) => {
+        const count = Number(message.channelSession.count ?? 0)
+        await new Promise<void>((resolve) => releases.push(resolve))
+        message.channelSession.count = count + 1
+      }),
+    })
+    const ann = await site.connect('/')
+    for (const text of ['one', 'two', 'three']) ann.send(text)
+    while (releases.length < 3) await new Promise(setImmediate)
+
+    for (const release of releases) release()
+    await site.test.drain()
+
+    const warnings = site.test.log.filter(({ level }) => level === 'warn')
+    const one = { facts: { keys: ['count'] }, message: expect.stringContaining('linearize') }
+    expect(warnings).toMatchObject([one, one])
+  })
+
+  it('is not made by a consumer that ends after its socket', async () => {
+    let release = (): void => {}
+    await using site = await openSessionSite({
+      'websocket.receive': channelSession(async (message) => {
+        await new Promise<void>((resolve) => {
+          release = resolve
+        })
+        message.channelSession.room = 'kitchen'
+      }),
+      'websocket.disconnect': () => {},
+    })
+    const ann = await site.connect('/')
+    ann.send('!')
+    await ann.close()
+    while ((await site.endedCount()) === 0) await new Promise(setImmediate)
+
+    release()
+    await site.test.drain()
+
+    expect(await site.all()).toEqual({})
+  })
+
+  it('waits for a consumer of websocket.disconnect that is to run again', async () => {
+    const seen: unknown[] = []
+    await using site = await openSessionSite({
+      'websocket.connect': remember,
+      'websocket.disconnect': channelSession((message) => {
+        seen.push(message.channelSession.room)
+        if (message.attempts === 0) throw new Requeue({ delayMs: 0 })
+      }),
+    })
+    const ann = await site.connect('/kitchen')
+
+    await ann.close()
+    await site.test.drain()
+    await site.test.advance(1)
+    await site.test.drain()
+
+    expect(seen).toEqual(['/kitchen', '/kitchen'])
+    expect(await site.all()).toEqual({})
+  })
+
+  it('lives for ten minutes where it belongs to an HTTP request', async () => {
+    await using site = await openSessionSite({
+      'http.request': channelSession(async (message) => {
+        message.channelSession.step = 1
+        await message.replyChannel.send({ status: 200, content: 'done' })
+      }),
+    })
+
+    const response = await site.test.request('/')
+    await site.test.drain()
+
+    expect(response.status).toBe(200)
+    const [stored] = Object.values(await site.all())
+    expect(stored).toMatchObject({ step: 1, cookie: { originalMaxAge: 600_000 } })
+    expect(new Date(stored?.cookie?.expires ?? 0).getTime()).toBeLessThan(Date.now() + 600_001)
+  })
+
+  it('takes no key of its own from a consumer', async () => {
+    await using site = await openSessionSite({
+      'websocket.connect': remember,
+      'websocket.receive': channelSession((message) => {
+        message.channelSession[String(message.content.content)] = 'a key of a victim'
+      }),
+    })
+    await site.put('a key of a victim', { userId: 1 })
+    const eve = await site.connect('/kitchen')
+
+    eve.send('channelkit:http')
+
+    const error = await site.test.expectError('channelkit:http')
+    expect(error).toMatchObject({ code: 'ERR_INVALID_CONTENT' })
+    expect(JSON.stringify(await site.all())).not.toContain('channelkit:http')
   })
 
   it('reaches a consumer of another channel that is sent reply_channel', async () => {

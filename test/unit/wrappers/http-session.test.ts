@@ -7,7 +7,9 @@ import {
   sessionKeys,
 } from 'channelkit'
 import { signCookie } from 'channelkit/sessions'
+import { MemoryStore } from 'express-session'
 import { describe, expect, it } from 'vitest'
+import { readSession, writeSession } from '../../../src/sessions/session-store.ts'
 import { openSessionSite, secret } from '../../support/session-site.ts'
 
 const told = (session: Session | null) => ({
@@ -59,7 +61,7 @@ describe('httpSession', () => {
   it('saves what the consumer changed, when it succeeds', async () => {
     await using site = await openSessionSite({
       'websocket.receive': httpSession((message) => {
-        if (message.httpSession) message.httpSession.visits = message.content.content
+        if (message.httpSession) message.httpSession.visits = String(message.content.content)
         if (message.content.content === '2') throw new Error('second visit')
       }),
       'websocket.connect': greet,
@@ -164,14 +166,70 @@ describe('httpSession', () => {
   })
 })
 
+describe('a session in use on a socket', () => {
+  it('is touched by what the client sends, once a minute at most, and by nothing else', async () => {
+    const touched: unknown[] = []
+    class TouchedStore extends MemoryStore {
+      override touch(...[sid, session, done]: Parameters<MemoryStore['touch']>): void {
+        touched.push([
+          sid,
+          new Date(session.cookie.expires ?? 0).getTime() - Date.now() > 3_500_000,
+        ])
+        super.touch(sid, session, done)
+      }
+    }
+    const store = new TouchedStore()
+    const maxAge = 3_600_000
+    const expires = new Date(Date.now() + 60_000)
+    await writeSession(store, 'sid', { name: 'Ann', cookie: { originalMaxAge: maxAge, expires } })
+    await using site = await openSessionSite(
+      { 'websocket.connect': greet, 'websocket.receive': greet },
+      { session: { store } },
+    )
+    const ann = await site.connect('/', 'sid')
+    await ann.next()
+    expect(touched).toEqual([])
+
+    for (let index = 0; index < 3; index++) {
+      ann.send('?')
+      await ann.next()
+    }
+
+    expect(touched).toEqual([['sid', true]])
+    const kept = await readSession(store, 'sid')
+    expect(new Date(kept?.cookie?.expires ?? 0).getTime()).toBeGreaterThan(Date.now() + 3_500_000)
+  })
+
+  it('goes on when it cannot be touched, and that is logged', async () => {
+    class FailingStore extends MemoryStore {
+      override touch(...[_sid, _session, done]: Parameters<MemoryStore['touch']>): void {
+        ;(done as ((error: unknown) => void) | undefined)?.(new Error('read only'))
+      }
+    }
+    const store = new FailingStore()
+    await writeSession(store, 'sid', { name: 'Ann', cookie: { originalMaxAge: null } })
+    await using site = await openSessionSite(
+      { 'websocket.connect': greet, 'websocket.receive': greet },
+      { session: { store } },
+    )
+    const ann = await site.connect('/', 'sid')
+
+    ann.send('?')
+
+    expect([await ann.next(), await ann.next()]).toEqual(['hello Ann', 'hello Ann'])
+    const warnings = site.test.log.filter(({ level }) => level === 'warn')
+    expect(warnings).toMatchObject([{ message: expect.stringContaining('touched') }])
+  })
+})
+
 describe('?session_key=', () => {
   it('names the session in development, after the cookie', async () => {
     await using site = await openSessionSite({ 'websocket.connect': greet })
-    await site.put('ann', { name: 'Ann' })
+    await site.put('key-of-ann-is-it', { name: 'Ann' })
     await site.put('ben', { name: 'Ben' })
 
-    const byKey = await site.connect('/?session_key=ann')
-    const byBoth = await site.connect('/?session_key=ann', 'ben')
+    const byKey = await site.connect('/?session_key=key-of-ann-is-it')
+    const byBoth = await site.connect('/?session_key=key-of-ann-is-it', 'ben')
 
     expect(await byKey.next()).toBe('hello Ann')
     expect(await byBoth.next()).toBe('hello Ben')
@@ -190,12 +248,33 @@ describe('?session_key=', () => {
           },
         },
       )
-      await site.put('ann', { name: 'Ann' })
+      await site.put('key-of-ann-is-it', { name: 'Ann' })
 
-      const socket = await site.connect('/?session_key=ann')
+      const socket = await site.connect('/?session_key=key-of-ann-is-it')
 
       expect(await socket.next()).toBe(allowSessionKeyInUrl ? 'hello Ann' : 'nobody')
     }
+  })
+
+  it.each(['../../package', 'a%2Fb%2Fc%2Fd%2Fe%2Ff%2Fg%2Fh', 'short', 'x'.repeat(129)])(
+    'asks the store for no key of the form %s',
+    async (key) => {
+      await using site = await openSessionSite({ 'websocket.connect': greet })
+      await site.put(decodeURIComponent(key), { name: 'Ann' })
+
+      const socket = await site.connect(`/?session_key=${key}`)
+
+      expect(await socket.next()).toBe('nobody')
+    },
+  )
+
+  it('takes nothing for a session that no session library has made', async () => {
+    await using site = await openSessionSite({ 'websocket.connect': greet })
+    await writeSession(site.store, 'some-other-thing', { name: 'channelkit' })
+
+    const socket = await site.connect('/?session_key=some-other-thing')
+
+    expect(await socket.next()).toBe('nobody')
   })
 
   it('never makes a session under the key that the client chose', async () => {
@@ -205,7 +284,7 @@ describe('?session_key=', () => {
       }),
     })
 
-    await site.connect('/?session_key=chosen')
+    await site.connect('/?session_key=chosen-by-a-client')
     await site.test.drain()
 
     expect(await site.all()).toEqual({})
@@ -231,6 +310,63 @@ describe('issueTicket', () => {
     expect(await second.next()).toBe('nobody')
     expect(contents[0]).toMatchObject({ query_string: 'room=a', get: { room: ['a'] } })
     expect(JSON.stringify(contents)).not.toContain(ticket)
+  })
+
+  it('is used up beside a cookie as well', async () => {
+    await using site = await openSessionSite({ 'websocket.connect': greet })
+    await site.put('ann', { name: 'Ann' })
+    await site.put('ben', { name: 'Ben' })
+    const ticket = await issueTicket('ann', { origin: 'http://localhost' })
+
+    const first = await site.connect(`/?ticket=${ticket}`, 'ben')
+    const second = await site.connect(`/?ticket=${ticket}`)
+
+    expect(await first.next()).toBe('hello Ben')
+    expect(await second.next()).toBe('nobody')
+  })
+
+  it('leaves a parameter of the site that has its name', async () => {
+    const contents: { query_string?: string; get?: object }[] = []
+    await using site = await openSessionSite({
+      'websocket.connect': httpSession((message) => {
+        contents.push(message.content)
+        return message.replyChannel.send(told(message.httpSession))
+      }),
+    })
+    await site.put('sid', { name: 'Ann' })
+    const ticket = await issueTicket('sid', { origin: 'http://localhost' })
+
+    const socket = await site.connect(`/?ticket=4711&ticket=${ticket}&q=a%20b&r=%7E`)
+
+    expect(await socket.next()).toBe('hello Ann')
+    expect(contents[0]).toMatchObject({
+      query_string: 'ticket=4711&q=a%20b&r=%7E',
+      get: { ticket: ['4711'], q: ['a b'], r: ['~'] },
+    })
+  })
+
+  it.each([
+    [
+      'node:http',
+      { cookie: `a=1; connect.sid=${encodeURIComponent(signCookie('sid', [secret]))}` },
+    ],
+    ['fetch', new Headers({ cookie: `connect.sid=${signCookie('sid', [secret])}` })],
+  ])('takes the session of a request of %s', async (_, headers) => {
+    await using site = await openSessionSite({ 'websocket.connect': greet })
+    await site.put('sid', { name: 'Ann' })
+
+    const ticket = await issueTicket({ headers }, { origin: 'http://localhost' })
+    const socket = await site.connect(`/?ticket=${ticket}`)
+
+    expect(await socket.next()).toBe('hello Ann')
+  })
+
+  it('refuses a request without a cookie of the site', async () => {
+    await using _site = await openSessionSite({ 'websocket.connect': greet })
+
+    const refused = issueTicket({ headers: {} }, { origin: 'http://localhost' })
+
+    await expect(refused).rejects.toThrow('a request without a session cookie')
   })
 
   it.each([
@@ -283,13 +419,13 @@ describe('the log', () => {
         throw new Error('a failing view')
       }),
     })
-    await site.put('VerySecretKey', { name: 'Ann' })
+    await site.put('VerySecretSessionKey', { name: 'Ann' })
     const tickets: string[] = []
 
     for (let index = 0; index < 50; index++) {
-      const ticket = await issueTicket('VerySecretKey', { origin: 'http://localhost' })
+      const ticket = await issueTicket('VerySecretSessionKey', { origin: 'http://localhost' })
       tickets.push(ticket)
-      await site.connect('/?session_key=VerySecretKey', 'VerySecretKey')
+      await site.connect('/?session_key=VerySecretSessionKey', 'VerySecretSessionKey')
       await site.connect(`/?ticket=${ticket}`)
     }
     await site.test.drain()
@@ -298,7 +434,7 @@ describe('the log', () => {
     const log = JSON.stringify(site.test.log, (_, value) =>
       value instanceof Error ? `${value.stack}` : value,
     )
-    expect(log).not.toContain('VerySecretKey')
+    expect(log).not.toContain('VerySecretSessionKey')
     for (const ticket of tickets) expect(log).not.toContain(ticket)
   })
 })

@@ -2,13 +2,19 @@ import {
   Channel,
   channelSession,
   channelSessionUser,
+  type DisconnectOptions,
   disconnectUser,
   httpSession,
   httpSessionUser,
   logOut,
+  type Message,
+  type Session,
+  type SessionWithUser,
   sessionKeys,
   transferUser,
   type User,
+  type WithChannelSession,
+  type WithHttpSessionUser,
 } from 'channelkit'
 import { type Auth, betterAuthUser, passportUser } from 'channelkit/sessions'
 import { Passport } from 'passport'
@@ -24,7 +30,7 @@ interface Account {
 const nameOf = (user: User | null) => ({ content: user ? String(user.username) : 'nobody' })
 
 const enter = channelSession(
-  httpSessionUser(async (message) => {
+  httpSessionUser(async (message: Message & WithChannelSession & WithHttpSessionUser) => {
     transferUser(message.httpSession, message.channelSession)
     await message.replyChannel.send(nameOf(message.user))
   }),
@@ -98,7 +104,7 @@ describe('message.user', () => {
   })
 
   it.each([
-    ['their session ends', (site: Site, _: Account[]) => void site.store.destroy('a')],
+    ['their session ends', (site: Site, _: Account[]) => site.endElsewhere('a')],
     ['someone else signs in by it', (site: Site) => site.put('a', { userId: 2 })],
     ['they sign out in it', (site: Site) => site.put('a', {})],
     [
@@ -126,7 +132,7 @@ describe('message.user', () => {
     expect(await ann.next()).toBe('nobody')
   })
 
-  it('is told by the channel session itself where nobody was transferred', async () => {
+  it('is nobody where nobody was transferred, whatever a consumer keeps in the session', async () => {
     const { auth } = newAccounts()
     await using site = await openSessionSite(
       {
@@ -137,11 +143,83 @@ describe('message.user', () => {
       },
       { auth },
     )
-    const ben = await site.connect('/')
+    const eve = await site.connect('/')
 
-    ben.send('?')
+    eve.send('?')
 
-    expect(await ben.next()).toBe('ben')
+    expect(await eve.next()).toBe('nobody')
+  })
+
+  it.each([undefined, null, false, 0, ''])('is null where auth gives %j', async (given) => {
+    const auth = { user: () => given } as Auth
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', {})
+
+    const socket = await site.connect('/', 'a')
+
+    expect(await socket.next()).toBe('nobody')
+  })
+
+  it('may have no hash, as an account without password', async () => {
+    const auth: Auth = { user: () => ({ id: 1, username: 'ann' }), hash: () => null }
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', {})
+    const ann = await site.connect('/', 'a')
+
+    ann.send('?')
+
+    expect([await ann.next(), await ann.next()]).toEqual(['ann', 'ann'])
+  })
+
+  it.each([
+    ['a user that is a text', { user: () => 'ann' }, 'auth.user gives "ann"'],
+    [
+      'a hash that is a number',
+      { user: () => ({ id: 1 }), hash: () => 3 },
+      'auth.hash gives a num',
+    ],
+    ['a user without id', { user: () => ({ name: 'ann' }) }, 'has the id undefined'],
+    ['an id that is none', { user: () => ({ id: 1 }), id: () => undefined }, 'auth.id gives undef'],
+  ])('refuses %s', async (_, auth, text) => {
+    await using site = await openSessionSite(chat, { auth: auth as unknown as Auth })
+    await site.put('a', {})
+
+    await site.connect('/', 'a')
+
+    expect(await site.test.expectError(text)).toMatchObject({ code: 'ERR_INVALID_CONFIG' })
+  })
+
+  it('is null when they sign out during the handshake, and no sign-out was missed', async () => {
+    const { auth } = newAccounts()
+    let looked = 0
+    const slow: Auth = {
+      ...auth,
+      async user(session) {
+        const found = await auth.user(session)
+        looked++
+        if (looked === 1) {
+          site.endElsewhere('a')
+          await disconnectUser(1)
+        }
+        return found
+      },
+    }
+    const sessions: (Session | null)[] = []
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': httpSessionUser(async (message) => {
+          sessions.push(message.httpSession)
+          await message.replyChannel.send(nameOf(message.user))
+        }),
+      },
+      { auth: slow },
+    )
+    await site.put('a', { userId: 1 })
+
+    const ann = await site.connect('/', 'a')
+
+    expect(await ann.next()).toBe('nobody')
+    expect(sessions).toEqual([null])
   })
 
   it('reaches a consumer of another channel that is sent the keys', async () => {
@@ -200,7 +278,10 @@ describe('transferUser', () => {
     await using site = await openSessionSite(
       {
         'websocket.connect': channelSession(
-          httpSession((message) => transferUser(message.httpSession, message.channelSession)),
+          httpSession((message) => {
+            const { httpSession: session, channelSession: kept } = message
+            transferUser(session as SessionWithUser | null, kept)
+          }),
         ),
       },
       { auth: newAccounts().auth },
@@ -254,9 +335,94 @@ describe('disconnectUser', () => {
 
     expect(await ann.expectClosed()).toEqual({ code: 4003, reason: 'banned' })
   })
+
+  it('closes the sockets of a session that the site ends, and no other of the user', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    await site.put('a2', { userId: 1 })
+    const [phone, desk] = [await site.connect('/', 'a'), await site.connect('/', 'a2')]
+    for (const socket of [phone, desk]) await socket.next()
+
+    site.store.destroy('a')
+
+    expect(await phone.expectClosed()).toEqual({ code: 4001, reason: 'signed out' })
+    expect(desk.closed).toBeUndefined()
+  })
+
+  it('does not reach a socket that was transferred to someone else', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(
+      { 'websocket.connect': enter, 'websocket.receive': enter },
+      { auth },
+    )
+    await site.put('a', { userId: 1 })
+    const socket = await site.connect('/', 'a')
+    await site.put('a', { userId: 2 })
+    socket.send('?')
+    expect([await socket.next(), await socket.next()]).toEqual(['ann', 'ben'])
+    await site.test.drain()
+
+    await disconnectUser(1)
+    await site.test.drain()
+    expect(socket.closed).toBeUndefined()
+
+    await disconnectUser(2)
+    expect((await socket.expectClosed()).code).toBe(4001)
+  })
+
+  it.each([
+    [undefined, {}, 'the id undefined'],
+    [null, {}, 'the id null'],
+    [Number.NaN, {}, 'the id NaN'],
+    ['', {}, 'the id ""'],
+    [{}, {}, 'the id [object Object]'],
+    [1, { code: 99_999 }, 'the code 99999'],
+    [1, { code: 1001 }, 'the code 1001'],
+    [1, { code: 'x' }, 'the code "x"'],
+    [1, { reason: 'a'.repeat(124) }, 'at most 123 bytes'],
+  ])('refuses %j with %j', async (id, options, text) => {
+    await using _site = await openSessionSite(chat, { auth: newAccounts().auth })
+
+    const refused = disconnectUser(id as number, options as DisconnectOptions)
+
+    await expect(refused).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    await expect(refused).rejects.toThrow(text)
+  })
 })
 
 describe('logOut', () => {
+  it('closes the sockets of who is signed in by a plain session, before it ends', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    await site.put('a2', { userId: 1 })
+    const [phone, desk] = [await site.connect('/', 'a'), await site.connect('/', 'a2')]
+    for (const socket of [phone, desk]) await socket.next()
+    const destroy = (done: (error?: unknown) => void) => site.store.destroy('a', done)
+
+    await logOut({ session: { id: 'a', userId: 1, destroy } as never })
+
+    expect(await site.read('a')).toBeUndefined()
+    expect((await phone.expectClosed()).code).toBe(4001)
+    expect((await desk.expectClosed()).code).toBe(4001)
+  })
+
+  it('ends the session even when it cannot be told whose it is, and says so', async () => {
+    const auth: Auth = {
+      user: () => {
+        throw new Error('users are away')
+      },
+    }
+    await using site = await openSessionSite(chat, { auth })
+    await site.put('a', { userId: 1 })
+    const destroy = (done: (error?: unknown) => void) => site.store.destroy('a', done)
+
+    await expect(logOut({ session: { id: 'a', destroy } })).rejects.toThrow('users are away')
+
+    expect(await site.read('a')).toBeUndefined()
+  })
+
   it('signs out by Passport and closes the sockets of the user', async () => {
     const { auth, find } = newAccounts()
     await using site = await openSessionSite(chat, { auth })
