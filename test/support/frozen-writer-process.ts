@@ -17,7 +17,7 @@ const move = linearize(
     channelSession(async (message) => {
       const { n, ms } = message.content
       process.send?.(`begin ${n}`)
-      message.channelSession.state = n
+      message.channelSession.state = Number(n)
       await Channel('out').send({ n })
       await sleep(Number(ms))
       process.send?.(`end ${n}`)
