@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { RedisBackend } from 'channelkit/redis'
 import type { TestStore } from 'channelkit/testing'
 import { createClient } from 'redis'
+import type { RedisServer } from './redis-server.ts'
 
 let stores = 0
 
@@ -33,6 +34,26 @@ export function createRedisStore(folder: string): () => Promise<TestStore> {
         return async () => {
           await rename(`${socket}.aside`, socket)
           await admin.close()
+        }
+      },
+      dispose: async () => {},
+    }
+  }
+}
+
+/** A store on a cluster, whose connection is cut by stopping its servers. */
+export function createClusterStore(servers: readonly RedisServer[]): () => Promise<TestStore> {
+  const hosts = servers.map(({ port }) => `127.0.0.1:${port}`)
+  return async () => {
+    stores++
+    const prefix = `test-${process.pid}-${stores}:`
+    const url = `redis+cluster://${hosts.join(',')}`
+    return {
+      open: async (options) => new RedisBackend({ ...options, url, prefix, timeoutMs: 1_000 }),
+      async breakConnection() {
+        for (const server of servers) await server.signal('SIGSTOP')
+        return async () => {
+          for (const server of servers) await server.signal('SIGCONT')
         }
       },
       dispose: async () => {},

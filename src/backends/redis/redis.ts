@@ -1,12 +1,15 @@
+import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
 import { wholeNumber } from '../limits.ts'
 import type { ServerClock } from '../server-clock.ts'
+import { ClusterLink } from './cluster-link.ts'
 import { BaseRedisBackend } from './redis-backend.ts'
 import type { RedisAddress } from './redis-client.ts'
 import type { RedisLink } from './redis-link.ts'
-import { isLoopback, type RedisUrl, readRedisUrl } from './redis-url.ts'
+import { isLoopback, type RedisNode, type RedisUrl, readRedisUrl } from './redis-url.ts'
+import { askSentinels } from './sentinel.ts'
 import { ServerLink } from './server-link.ts'
 
 /** Options of {@link RedisBackend}. */
@@ -20,6 +23,9 @@ export interface RedisBackendOptions extends BackendOptions {
   readonly username?: string
   /** Over that of the URL. */
   readonly password?: string
+  /** For sentinels that ask for one. */
+  readonly sentinelUsername?: string
+  readonly sentinelPassword?: string
   /** Of Node's `tls.connect`, for a `rediss` URL: `ca`, `cert`, `key`, `servername`. */
   readonly tls?: ConnectionOptions
   /**
@@ -43,7 +49,8 @@ export interface RedisBackendOptions extends BackendOptions {
 export class RedisBackend extends BaseRedisBackend {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: RedisBackendOptions) {
-    const { url, username, password, tls, prefix, timeoutMs, allowUnprotected, ...limits } = options
+    const { url, username, password, sentinelUsername, sentinelPassword, ...others } = options
+    const { tls, prefix, timeoutMs, allowUnprotected, ...limits } = others
     if (typeof url !== 'string') {
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
@@ -56,6 +63,8 @@ export class RedisBackend extends BaseRedisBackend {
       ...(username !== undefined && { username }),
       ...(password !== undefined && { password }),
       ...(allowUnprotected !== undefined && { allowUnprotected }),
+      sentinelUsername,
+      sentinelPassword,
       tls,
       timeoutMs: wholeNumber('timeoutMs', timeoutMs ?? 5_000),
     }
@@ -68,34 +77,40 @@ export class RedisBackend extends BaseRedisBackend {
 }
 
 interface RedisPlace extends RedisUrl {
+  readonly sentinelUsername: string | undefined
+  readonly sentinelPassword: string | undefined
   readonly tls: ConnectionOptions | undefined
   readonly timeoutMs: number
 }
 
 function connect(place: RedisPlace, base: string, clock: ServerClock): RedisLink {
-  const { kind, shownAs, timeoutMs } = place
-  if (kind === 'sentinel' || kind === 'cluster') {
-    throw new ChannelkitError(
-      'ERR_INVALID_CONFIG',
-      `Redis URL ${shown(shownAs)} leads to a ${kind}, which is not supported yet; use redis://, rediss:// or redis+unix://`,
-    )
+  const { kind, nodes, shownAs, timeoutMs, masterName = '' } = place
+  const common = { shownAs, timeoutMs, base, clock }
+  const addressOf = (node: RedisNode): RedisAddress => addressIn(place, node)
+  if (kind === 'cluster') return new ClusterLink({ seeds: nodes, addressOf, ...common })
+  if (kind === 'sentinel') {
+    const sentinelOf = (node: RedisNode): RedisAddress => ({
+      ...addressOf(node),
+      database: undefined,
+      username: place.sentinelUsername,
+      password: place.sentinelPassword,
+    })
+    const locate = async () => addressOf(await askSentinels(nodes, masterName, sentinelOf))
+    return new ServerLink({ locate, ...common })
   }
-  return new ServerLink({ locate: async () => addressOf(place), shownAs, timeoutMs, base, clock })
+  const [node = { host: 'localhost', port: 6_379 }] = nodes
+  return new ServerLink({ locate: async () => addressOf(node), ...common })
 }
 
-function addressOf({
-  nodes,
-  path,
-  isSecure,
-  tls,
-  username,
-  password,
-  database,
-}: RedisPlace): RedisAddress {
+function addressIn(
+  { path, isSecure, tls, username, password, database }: RedisPlace,
+  { host, port }: RedisNode,
+): RedisAddress {
   const user = { username, password, database }
   if (path !== undefined) return { path, ...user }
-  const [{ host, port } = { host: 'localhost', port: 6_379 }] = nodes
-  return { host, port, ...(isSecure && { tls: { servername: host, ...tls } }), ...user }
+  // A certificate names no address.
+  const servername = isIP(host) === 0 ? { servername: host } : {}
+  return { host, port, ...(isSecure && { tls: { ...servername, ...tls } }), ...user }
 }
 
 function refuseUnprotected({ nodes, isSecure, password, allowUnprotected, shownAs }: RedisUrl) {

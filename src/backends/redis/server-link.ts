@@ -28,6 +28,8 @@ export interface ServerLinkOptions {
   /** Key under which to try out what the server allows. */
   readonly base: string
   readonly clock: ServerClock
+  /** One of a cluster's servers: then a call fails with its connection, for others may serve it. */
+  readonly isNode?: boolean
 }
 
 /** One connection for calls and one for what is published, which live and end together. */
@@ -59,7 +61,6 @@ export class ServerLink implements RedisLink {
   #waiters: Waiter[] = []
   #isConnecting = false
   #wasUp = false
-  /** Whether the outage has lasted longer than calls wait. */
   #isAway = false
   #cancelAway: (() => void) | undefined
   #cancelRetry: (() => void) | undefined
@@ -85,22 +86,42 @@ export class ServerLink implements RedisLink {
     )) as Reply
   }
 
-  /** The keys that begin with the text, in batches. */
   async *keys(start: string): AsyncGenerator<readonly string[]> {
-    const pattern = `${start.replace(/[\\*?[\]]/g, '\\$&')}*`
-    let cursor = '0'
-    do {
-      const reply = (await this.#ask(['SCAN', cursor, 'MATCH', pattern, 'COUNT', '1000'])) as [
-        Buffer,
-        Buffer[],
-      ]
-      cursor = String(reply[0])
-      yield reply[1].map(String)
-    } while (cursor !== '0')
+    yield* scan(start, (args) => this.#ask(args))
   }
 
   async unlink(keys: readonly string[]): Promise<void> {
     if (keys.length > 0) await this.#ask(['UNLINK', ...keys])
+  }
+
+  /** Whether the outage has lasted longer than calls wait. */
+  get isAway(): boolean {
+    return this.#isAway
+  }
+
+  /**
+   * Tries once.
+   *
+   * @throws what the client throws, or `ERR_BACKEND_UNAVAILABLE` without a connection.
+   */
+  async attempt(
+    args: readonly (string | Buffer)[],
+    otherwise?: readonly (string | Buffer)[],
+    isAsked = false,
+  ): Promise<unknown> {
+    const connection = this.#connection ?? (await this.#connected())
+    const call = { since: performance.now() }
+    connection.calls.add(call)
+    try {
+      // By the same connection, and nothing in between.
+      if (isAsked) connection.client.sendCommand(['ASKING']).catch(() => {})
+      return await this.#reply(connection, args, otherwise)
+    } catch (error) {
+      if (isOutage(error)) this.#drop(connection, error)
+      throw error
+    } finally {
+      connection.calls.delete(call)
+    }
   }
 
   async subscribe(channel: string, subscriber: Subscriber): Promise<void> {
@@ -149,18 +170,12 @@ export class ServerLink implements RedisLink {
   ): Promise<unknown> {
     const since = performance.now()
     for (;;) {
-      const connection = this.#connection ?? (await this.#connected())
-      const call = { since: performance.now() }
-      connection.calls.add(call)
       try {
-        return await this.#reply(connection, args, otherwise)
+        return await this.attempt(args, otherwise)
       } catch (error) {
         if (!isOutage(error)) throw replyFault(error, this.#options.shownAs)
-        this.#drop(connection, error)
         const isLate = performance.now() - since >= this.#options.timeoutMs
         if (isLate || this.#isClosed) throw this.#unavailable(error)
-      } finally {
-        connection.calls.delete(call)
       }
     }
   }
@@ -224,7 +239,8 @@ export class ServerLink implements RedisLink {
     }
     if (!connection) {
       // A wrong address shows at once; a server that was there is waited for.
-      if (!this.#wasUp) this.#rejectWaiters(this.#unavailable(this.#lastError))
+      if (!this.#wasUp || this.#options.isNode)
+        this.#rejectWaiters(this.#unavailable(this.#lastError))
       this.#connectSoon(this.#backoff.nextMs())
       return
     }
@@ -261,7 +277,7 @@ export class ServerLink implements RedisLink {
       const opening = async (): Promise<void> => {
         await Promise.all(clients.map((each) => each.connect()))
         await checkServer(client, shownAs)
-        if (!this.#wasUp) {
+        if (!this.#wasUp && !this.#options.isNode) {
           const { text } = scripts.tryOut
           await client.sendCommand(['EVAL', text, '1', base, '', this.publish]).catch((error) => {
             throw replyFault(error, shownAs)
@@ -330,6 +346,23 @@ export class ServerLink implements RedisLink {
       { cause },
     )
   }
+}
+
+/** Asks one server for the keys that begin with a text, in batches. */
+export async function* scan(
+  start: string,
+  ask: (args: readonly string[]) => Promise<unknown>,
+): AsyncGenerator<readonly string[]> {
+  const pattern = `${start.replace(/[\\*?[\]]/g, '\\$&')}*`
+  let cursor = '0'
+  do {
+    const reply = (await ask(['SCAN', cursor, 'MATCH', pattern, 'COUNT', '1000'])) as [
+      Buffer,
+      Buffer[],
+    ]
+    cursor = String(reply[0])
+    yield reply[1].map(String)
+  } while (cursor !== '0')
 }
 
 /** Keeps the process alive, as the connection does that is waited for. */

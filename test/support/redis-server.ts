@@ -1,0 +1,148 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createClient } from 'redis'
+
+/** A Redis on a port of its own, which a test may kill, stop and start again. */
+export class RedisServer {
+  readonly port: number
+  readonly folder: string
+  readonly #settings: readonly string[]
+  #child: ChildProcess | undefined
+
+  private constructor(port: number, folder: string, settings: readonly string[]) {
+    this.port = port
+    this.folder = folder
+    this.#settings = settings
+  }
+
+  /** @param settings - further arguments, such as `--requirepass`, `secret`. */
+  static async start(...settings: readonly string[]): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
+    const server = new RedisServer(await freePort(), folder, settings)
+    await server.start()
+    return server
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`
+  }
+
+  /** Starts it again, with the data that it wrote into its folder. */
+  async start(): Promise<void> {
+    const own = ['--port', String(this.port), '--dir', this.folder, '--bind', '127.0.0.1']
+    const isSentinel = this.#settings.includes('--sentinel')
+    const args = isSentinel
+      ? [...this.#settings, ...own]
+      : [...own, '--save', '', '--appendfsync', 'always', ...this.#settings]
+    const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    this.#child = child
+    let output = ''
+    await new Promise<void>((resolve, reject) => {
+      child.stdout.on('data', (chunk: Buffer) => {
+        output += chunk
+        if (/Ready to accept connections|Sentinel ID is/i.test(output)) resolve()
+      })
+      child.once('error', reject)
+      child.once('exit', () => reject(new Error(`redis-server ended; it said: ${output}`)))
+    })
+  }
+
+  /** SIGSTOP and SIGCONT return at once; any other signal is waited for. */
+  async signal(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    child.kill(signal)
+    if (signal !== 'SIGSTOP' && signal !== 'SIGCONT') await once(child, 'exit')
+  }
+
+  /** Runs one command. */
+  async command(...args: readonly string[]): Promise<unknown> {
+    const client = createClient({ url: this.url })
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return await client.sendCommand(args)
+    } finally {
+      client.destroy()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.signal('SIGKILL')
+    await rm(this.folder, { recursive: true, force: true })
+  }
+}
+
+/** Masters of a cluster that share the slots, each with as many replicas. */
+export async function startRedisCluster(
+  masters = 3,
+  replicas = 0,
+): Promise<readonly RedisServer[]> {
+  const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000']
+  const servers = await Promise.all(
+    Array.from({ length: masters * (1 + replicas) }, () => RedisServer.start(...settings)),
+  )
+  try {
+    await joinCluster(servers, masters)
+  } catch (error) {
+    for (const server of servers) await server[Symbol.asyncDispose]()
+    throw error
+  }
+  return servers
+}
+
+async function joinCluster(servers: readonly RedisServer[], masters: number): Promise<void> {
+  const [first, ...others] = servers as [RedisServer, ...RedisServer[]]
+  for (const other of others) {
+    await other.command('CLUSTER', 'MEET', '127.0.0.1', String(first.port))
+  }
+  for (const [index, server] of servers.slice(0, masters).entries()) {
+    const [from, to] = [index, index + 1].map((n) => Math.floor((n * 16_384) / masters))
+    const slots = Array.from({ length: Number(to) - Number(from) }, (_, n) =>
+      String(Number(from) + n),
+    )
+    await server.command('CLUSTER', 'ADDSLOTS', ...slots)
+  }
+  await untilEach(servers, async (server) => {
+    const nodes = String(await server.command('CLUSTER', 'NODES'))
+    return nodes.trim().split('\n').length === servers.length && !/handshake/.test(nodes)
+  })
+  for (const [index, server] of servers.slice(masters).entries()) {
+    const master = servers[index % masters] as RedisServer
+    await server.command('CLUSTER', 'REPLICATE', String(await master.command('CLUSTER', 'MYID')))
+  }
+  await untilEach(servers, async (server) => {
+    const info = String(await server.command('CLUSTER', 'INFO'))
+    const replication = String(await server.command('INFO', 'replication'))
+    return /cluster_state:ok/.test(info) && !/master_link_status:down/.test(replication)
+  })
+}
+
+async function untilEach(
+  servers: readonly RedisServer[],
+  isReached: (server: RedisServer) => Promise<boolean>,
+): Promise<void> {
+  for (const server of servers) {
+    for (let tries = 0; !(await isReached(server)); tries++) {
+      if (tries === 400) throw new Error('the cluster did not come together')
+      await sleep(25)
+    }
+  }
+}
+
+/** A port whose number leaves room for that of the cluster's bus, 10,000 above. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    server.close()
+    await once(server, 'close')
+    if (typeof address === 'object' && address && address.port < 55_000) return address.port
+  }
+}
