@@ -93,7 +93,8 @@ export async function attach(
   const httpSettings = resolveHttpSettings(config.http)
   const readPeer = peerReader(httpSettings.trustedProxies)
   const staticFiles =
-    config.staticFiles && new StaticFiles(config.staticFiles, loaded.root, isProduction)
+    config.staticFiles &&
+    new StaticFiles(config.staticFiles, { root: loaded.root, isProduction, logger })
 
   const names = worker ? loaded.backendNames : ['default']
   const workers: Worker[] = []
