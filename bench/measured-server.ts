@@ -27,7 +27,11 @@ export class MeasuredServer {
         TSX_TSCONFIG_PATH: fileURLToPath(new URL('./tsconfig.json', import.meta.url)),
       },
     })
-    const [{ port }] = (await once(child, 'message')) as [{ port: number }]
+    const ended = once(child, 'exit').then(([code]) => {
+      throw new Error(`${name} ended with ${code} before it was ready`)
+    })
+    const ready = once(child, 'message') as Promise<[{ port: number }]>
+    const [{ port }] = await Promise.race([ready, ended])
     return new MeasuredServer(child, port)
   }
 
