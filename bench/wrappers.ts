@@ -158,7 +158,7 @@ function countCalls(store: SessionStore): Map<string, number> {
       calls.set(method, (calls.get(method) ?? 0) + 1)
       return Reflect.apply(own, store, args)
     }
-    Object.defineProperty(store, method, { value: counting })
+    Object.defineProperty(store, method, { value: counting, writable: true })
   }
   return calls
 }
