@@ -6,6 +6,7 @@ import type { LocalRequest } from '../http/local-requests.ts'
 import { acknowledgeEvery, partCost } from '../http/part-window.ts'
 import { endWith } from '../http/response-end.ts'
 import { checkResponseHead, hopByHop, responseHeaders } from '../http/response-head.ts'
+import type { Clock } from '../internal/clock.ts'
 import type { Listed } from '../internal/roster.ts'
 import type { HttpListen, HttpResponse, HttpResponsePart } from '../message-formats.ts'
 import type { Hub } from './hub.ts'
@@ -136,7 +137,7 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     if (this.#isEnded) return
     this.#giveUp()
     if (this.hasBegun) raw.destroy.call(this.response)
-    else answer(this.response, status, text, this.#isBodyLeft ? closing(headers) : headers)
+    else answer(this.response, status, text, headers)
     this.#takeBack()
   }
 
@@ -283,7 +284,6 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     if (!hasMore && !hasLength && allowsLength(status) && !(isHead && body === undefined)) {
       raw.setHeader.call(this.response, 'content-length', body?.byteLength ?? 0)
     }
-    if (this.#isBodyLeft) this.response.shouldKeepAlive = false
     raw.writeHead.call(this.response, status)
     this.#write(body, hasMore, partCost(content.content))
   }
@@ -374,7 +374,10 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
 
   #end(): void {
     this.#isEnded = true
-    if (this.#isBodyLeft) this.body?.discard()
+    if (this.#isBodyLeft) {
+      this.body?.discard()
+      readOff(this.request, this.#hub.backend.limits.clock)
+    }
     this.#options.watcher.onEnd(this)
   }
 
@@ -389,10 +392,6 @@ const cutFlushMs = 5_000
 
 function allowsLength(status: number): boolean {
   return status !== 204 && status !== 304
-}
-
-function closing(headers: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  return { ...headers, connection: 'close' }
 }
 
 function statusText(status: number): string {
@@ -413,6 +412,20 @@ type OwnedResponse = ServerResponse & { [exchangeKey]: HttpExchange }
 /** One listener for all: a closure for each response would double its garbage. */
 function tellClosed(this: ServerResponse): void {
   ;(this as OwnedResponse)[exchangeKey].clientLeft()
+}
+
+// So long a client may still send the body of a request that was answered without it.
+const readOffMs = 5_000
+
+/**
+ * Reads and drops what a client still sends of a request that has its answer: were the connection
+ * closed at once, the answer could be lost with it.
+ */
+export function readOff(request: IncomingMessage, clock: Clock): void {
+  if (request.complete || request.destroyed) return
+  request.resume()
+  const cancel = clock.schedule(() => request.destroy(), readOffMs)
+  request.once('close', cancel)
 }
 
 /** Answers with a short page of plain text. */

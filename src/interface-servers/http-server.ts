@@ -7,7 +7,7 @@ import { partBytesFor } from '../http/part-window.ts'
 import { repeat } from '../internal/clock.ts'
 import { Roster } from '../internal/roster.ts'
 import type { HttpRequest } from '../message-formats.ts'
-import { answer, type ExchangeWatcher, HttpExchange } from './http-exchange.ts'
+import { answer, type ExchangeWatcher, HttpExchange, readOff } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
 import type { PeerReader } from './peer.ts'
 import { checkBodyLength, hasBody, RequestBody } from './request-body.ts'
@@ -116,13 +116,13 @@ export class HttpServer implements RequestLender {
       }
       checkBodyLength(request, this.#settings.maxBodyBytes)
     } catch (error) {
-      this.#refuse(request, response, error)
+      this.#refuse(request, response, error, mustContinue)
       return
     }
     this.#incoming.set(response, undefined)
     this.#await(request, response, mustContinue)
       .catch((error: unknown) => {
-        if (this.#incoming.has(response)) this.#refuse(request, response, error)
+        if (this.#incoming.has(response)) this.#refuse(request, response, error, false)
       })
       .finally(() => this.#incoming.delete(response))
   }
@@ -136,7 +136,8 @@ export class HttpServer implements RequestLender {
     if (!(await this.#hasWorker())) {
       if (!this.#incoming.has(response)) return
       this.#hub.counters.add('requests.no-worker')
-      unavailable(response, '5', hasBody(request) ? { connection: 'close' } : {})
+      unavailable(response, '5', mustContinue ? { connection: 'close' } : {})
+      readOff(request, this.#hub.backend.limits.clock)
       return
     }
     if (!this.#incoming.has(response) || response.destroyed) return
@@ -243,11 +244,19 @@ export class HttpServer implements RequestLender {
     return consumed.awaitConsumer('http.request', this.#settings.workerGapMs)
   }
 
-  #refuse(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+  /** @param mayNotSend - whether the client waits for leave to send its body, and gets none. */
+  #refuse(
+    request: IncomingMessage,
+    response: ServerResponse,
+    error: unknown,
+    mayNotSend: boolean,
+  ): void {
     if (isChannelkitError(error) && error.category === 'client') {
       this.#hub.counters.add(`requests.${error.code}`)
       const { httpStatus } = errorTable[error.code]
-      answer(response, httpStatus, error.message, { connection: 'close' })
+      const isFramed = error.code === 'ERR_REQUEST_TOO_LARGE' && !mayNotSend
+      answer(response, httpStatus, error.message, isFramed ? {} : { connection: 'close' })
+      readOff(request, this.#hub.backend.limits.clock)
       return
     }
     if (request.destroyed) return

@@ -259,6 +259,23 @@ describe.each(carriers)('HTTP streams over %s', (carrier) => {
     expect(failure).toMatchObject({ name: 'AbortError' })
   })
 
+  it('cut an answer that pauses longer than it may', async () => {
+    const routing = defineRouting({
+      'http.request': async (message) => {
+        await message.replyChannel.send({ content: 'begun', more_content: true })
+      },
+    })
+    await using site = await serveSite(carrier, { routing, http: { streamMs: 300 } })
+    const client = await RawClient.connect(site.port)
+
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    const all = await client.ended()
+
+    expect(all).toContain('begun')
+    expect(all).not.toMatch(/\r\n0\r\n\r\n$/)
+    expect(site.servers.counters()).toMatchObject({ 'requests.cut': 1 })
+  })
+
   it('cut an answer whose view fails in its middle', async () => {
     const app = {
       fetch: () => {

@@ -110,6 +110,27 @@ describe.each(carriers)('HttpServer on a real port, over %s', (carrier) => {
     expect((await client.answer()).status).toBe(413)
   })
 
+  it('lets a client finish sending what is refused, so that it reads why', async () => {
+    await using site = await serveSite(carrier, { app: mirror, http: { maxBodyBytes: 1_000 } })
+
+    const body = Buffer.alloc(10_000_000)
+    const response = await fetch(`http://127.0.0.1:${site.port}/`, { method: 'POST', body })
+
+    expect(response.status).toBe(413)
+    expect(await response.text()).toContain('1000 bytes')
+    expect((await fetch(`http://127.0.0.1:${site.port}/`)).status).toBe(200)
+  })
+
+  it('lets a client finish sending what a view answers without reading it', async () => {
+    const app = { fetch: () => new Response('enough') }
+    await using site = await serveSite(carrier, { app, http: { maxBodyBytes: 20_000_000 } })
+
+    const body = Buffer.alloc(10_000_000)
+    const response = await fetch(`http://127.0.0.1:${site.port}/`, { method: 'POST', body })
+
+    expect(await response.text()).toBe('enough')
+  })
+
   it('lets a client that expects it go on, and answers', async () => {
     await using site = await serveSite(carrier, { app: mirror })
     const client = await RawClient.connect(site.port)
