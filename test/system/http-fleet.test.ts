@@ -81,6 +81,8 @@ describe.concurrent('HTTP over an interface server and a worker, each a process'
     await using fleet = await open()
     fleet.worker.kill('SIGTERM')
     await fleet.worker.ended()
+    // The server looks every two seconds who is there.
+    await sleep(4_000)
 
     const response = await fetch(`${fleet.url}/pid`)
 
