@@ -19,34 +19,47 @@ export interface SharedStoreOptions {
   readonly clock: Clock
   /** Is told when the site has ended a session in this process. */
   readonly onEnded: (sid: string) => void
-  /** Is told when other processes have kept on overwriting what was saved. */
+  /** Is told when what was saved was overwritten by other processes, and could not be saved again. */
   readonly onOverwritten: () => void
 }
 
 /** Replaces what is stored; undefined leaves it as it is. */
 export type Change = (found: StoredSession | undefined) => StoredSession | undefined
 
-// Under which what was written last is known; only in stores without `update`.
-const versionsKey = 'channelkit:versions'
-// So many writers may come between a write and the look at it.
-const keptVersions = 8
+// How many changes of each process are in a session; only in stores without `update`.
+const countsKey = 'channelkit:counts'
+// So many processes change one session within a moment.
+const keptCounts = 16
 const mostTries = 5
+// Who has read a session writes it within this time, or may undo what others have changed since.
+const settledMs = 500
 // Longer than any call to the store takes from reading to writing.
 const endedMs = 60_000
 
 // The last change under way of each key: for a store, since sites and tests may share one.
 const changing = new WeakMap<SessionStore, Map<string, Promise<unknown>>>()
 
+/** A change of this process that another may still undo by writing what it had read before. */
+interface MadeChange {
+  readonly count: number
+  readonly change: Change
+  readonly madeAt: number
+}
+
 /**
  * A session store that several processes change. What one of them has ended, none brings back, and
- * what two save at once is merged: in one go by the store's own `update`; where it has none, by a
- * look at what became of each write, and by marks of what was ended.
+ * what two save at once is merged: in one go by the store's own `update`; where it has none, by
+ * looking for a while what became of each change and making it again, and by marks of what was ended.
  */
 export class SharedStore {
   readonly #options: SharedStoreOptions
   readonly #store: SessionStore
   readonly #destroy: (sid: string) => Promise<void>
   readonly #unwatch: () => void
+  readonly #name = randomName().slice(0, 8)
+  #count = 0
+  /** What this process has changed lately, by key, the oldest first. */
+  readonly #made = new Map<string, MadeChange[]>()
 
   constructor(options: SharedStoreOptions) {
     this.#options = options
@@ -98,19 +111,64 @@ export class SharedStore {
   }
 
   async #replace(sid: string, change: Change): Promise<void> {
+    const made = this.#made.get(sid) ?? []
+    const count = ++this.#count
+    const madeAt = this.#options.clock.elapsed()
+    if (!(await this.#write(sid, [...made, { count, change, madeAt }]))) return
+    if (!this.#made.has(sid)) this.#lookLater(sid)
+    this.#made.set(sid, [...made, { count, change: quiet(change), madeAt }])
+    await this.#settle(sid)
+  }
+
+  /** Makes again what others have written over, until it is there to be seen. */
+  async #settle(sid: string): Promise<void> {
     for (let tries = 1; tries <= mostTries; tries++) {
-      const found = await this.read(sid)
-      const changed = change(found)
-      if (!changed) return
-      const version = randomName()
-      changed[versionsKey] = [...versionsOf(found), version].slice(-keptVersions)
-      await this.#answer('set', sid, writeSession(this.#store, sid, changed))
-      if (await this.#endIfMarked(sid)) return
-      // Whoever wrote since has either read this, or has written over it what it had read before.
-      const current = await this.read(sid)
-      if (!current || versionsOf(current).includes(version)) return
+      if (!(await this.#write(sid, this.#made.get(sid) ?? []))) return
     }
+    this.#made.delete(sid)
     this.#options.onOverwritten()
+  }
+
+  /**
+   * Stores those of the changes that are not in the session. What has a process's count in it has all
+   * of its changes up to that: whoever writes hands on the counts that it has read.
+   *
+   * @returns whether there was something to store, and the session is still there.
+   */
+  async #write(sid: string, made: readonly MadeChange[]): Promise<boolean> {
+    const found = await this.read(sid)
+    const counts = countsOf(found)
+    const seen = counts.get(this.#name) ?? 0
+    const missing = made.filter(({ count }) => count > seen)
+    let changed: StoredSession | undefined
+    for (const { change } of missing) changed = change(changed ?? found) ?? changed
+    const last = missing.at(-1)
+    if (!changed || !last) return false
+    counts.delete(this.#name)
+    counts.set(this.#name, last.count)
+    changed[countsKey] = Object.fromEntries([...counts].slice(-keptCounts))
+    await this.#answer('set', sid, writeSession(this.#store, sid, changed))
+    return !(await this.#endIfMarked(sid))
+  }
+
+  /** Looks once more when nobody can be under way who has not seen the changes. */
+  #lookLater(sid: string): void {
+    const { clock } = this.#options
+    clock.schedule(() => {
+      const look = this.#inTurn(sid, async () => {
+        await this.#settle(sid)
+        const made = this.#made.get(sid) ?? []
+        const recent = made.filter(({ madeAt }) => clock.elapsed() - madeAt < settledMs)
+        this.#made.delete(sid)
+        if (recent.length === 0) return
+        this.#made.set(sid, recent)
+        this.#lookLater(sid)
+      })
+      look.catch(() => {
+        this.#made.delete(sid)
+        this.#options.onOverwritten()
+      })
+    }, settledMs)
   }
 
   /** Marks a key first, and ends it then: who writes in between sees the mark afterwards. */
@@ -164,9 +222,22 @@ function markOf(sid: string): string {
   return `channel-ended-${createHash('sha256').update(sid).digest('base64url')}`
 }
 
-function versionsOf(session: StoredSession | undefined): readonly unknown[] {
-  const versions = session?.[versionsKey]
-  return Array.isArray(versions) ? versions : []
+/** A change that is made again: what it has against it now keeps no other from being saved. */
+function quiet(change: Change): Change {
+  return (found) => {
+    try {
+      return change(found)
+    } catch {
+      return undefined
+    }
+  }
+}
+
+/** The counts in a session, of those who wrote last at the end. */
+function countsOf(session: StoredSession | undefined): Map<string, number> {
+  const counts = session?.[countsKey]
+  const isObject = typeof counts === 'object' && counts !== null
+  return new Map(isObject ? (Object.entries(counts) as [string, number][]) : [])
 }
 
 /** An error of a store without the key, by which whoever reads the log could sign in. */

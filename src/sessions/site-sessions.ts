@@ -84,14 +84,14 @@ export class SiteSessions {
       },
       onOverwritten: () => {
         const message =
-          'a session was saved five times, and each time another process wrote over it what it had read before; a change is lost. Use a store with update'
+          'another process wrote over what a consumer had changed in a session, and it could not be saved again; use a store with update'
         logger.error({}, message)
       },
     })
     if (!store.update) {
       logger[isProduction ? 'warn' : 'info'](
         { store: store.constructor.name },
-        'the session store has no update: a write of one process may be lost when another saves the same session at the same moment, and a sign-out in a process without Channelkit may be undone by it. docs/sessions.md names stores with update',
+        'the session store has no update: what a process that stalls for half a second saves may undo a change of another, or a sign-out in a process without Channelkit; docs/sessions.md says how to give it one',
       )
     }
   }

@@ -127,9 +127,8 @@ export class SqliteSessionStore extends EventEmitter implements SessionStore {
   }
 
   touch(sid: string, session: object, callback?: (error?: unknown) => void): void {
-    const values = [this.#expiryOf(session as StoredSession), sid, this.#clock.now()]
     answer(
-      this.#client.write(() => change(this.#sql.touch, values)),
+      this.#client.write(() => this.#touch(sid, session as StoredSession)),
       callback,
     )
   }
@@ -196,7 +195,11 @@ export class SqliteSessionStore extends EventEmitter implements SessionStore {
 
   *#read(sid: string): SqlWork<StoredSession | undefined> {
     const [row] = yield* rows<SessionRow>(this.#sql.select, [sid, this.#clock.now()])
-    return row && (JSON.parse(row.data) as StoredSession)
+    return row && parsed(row.data)
+  }
+
+  *#touch(sid: string, session: StoredSession): SqlWork<void> {
+    yield* change(this.#sql.touch, [this.#expiryOf(session), sid, this.#clock.now()])
   }
 
   *#write(sid: string, session: StoredSession): SqlWork<void> {
@@ -211,7 +214,26 @@ export class SqliteSessionStore extends EventEmitter implements SessionStore {
 
   #expiryOf({ cookie }: StoredSession): number {
     const expires = cookie?.expires
-    return expires ? new Date(expires).getTime() : this.#clock.now() + this.#expiryMs
+    const now = this.#clock.now()
+    if (!expires) return now + this.#expiryMs
+    const at = new Date(expires).getTime()
+    if (Number.isFinite(at)) return at
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      `a session is to be stored until ${shown(expires)}; give cookie.expires a date, or nothing`,
+    )
+  }
+}
+
+/** What is damaged is not shown: it may hold anything of a user. */
+function parsed(data: string): StoredSession {
+  try {
+    return JSON.parse(data) as StoredSession
+  } catch {
+    throw new ChannelkitError(
+      'ERR_SESSION_STORE',
+      'a session in the database is no JSON; end it, or see what else writes to its table',
+    )
   }
 }
 

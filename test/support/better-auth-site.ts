@@ -5,6 +5,7 @@ import {
   channelSessionUser,
   defineRouting,
   httpSessionUser,
+  issueTicket,
   linearize,
   setup,
   transferUser,
@@ -89,6 +90,12 @@ export async function startBetterAuthSite(options: {
       return found?.user.name ?? 'nobody'
     },
     open: (cookie: string) => openSocket(`ws://127.0.0.1:${port}/`, { origin, cookie }),
+    /** Opens one that has a ticket of the page of that cookie instead of the cookie. */
+    async openByTicket(cookie: string) {
+      const headers = new Headers({ cookie, host: `127.0.0.1:${port}` })
+      const ticket = await issueTicket({ headers }, { origin })
+      return openSocket(`ws://127.0.0.1:${port}/?ticket=${ticket}`, { origin, cookie: '' })
+    },
     async [Symbol.asyncDispose]() {
       await servers.close()
       server.closeAllConnections()

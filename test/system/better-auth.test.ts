@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { type BetterAuthOptions, betterAuth } from 'better-auth'
 import { memoryAdapter } from 'better-auth/adapters/memory'
+import { issueTicket } from 'channelkit'
 import { betterAuthUser, SqliteSessionStore } from 'channelkit/sessions'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { startBetterAuthSite } from '../support/better-auth-site.ts'
@@ -39,6 +40,19 @@ async function startSiteOfTheDocs() {
 }
 
 describe('a site with Better Auth', () => {
+  it('gives tickets for the request of a page, and none for what it calls a session', async () => {
+    await using site = await startSiteOfTheDocs()
+    const cookie = await site.signUp(ann)
+
+    const socket = await site.openByTicket(cookie)
+
+    expect([await socket.next(), await socket.ask()]).toEqual(['ann', 'ann'])
+    await expect(issueTicket({ id: 'an id' }, { origin: 'http://127.0.0.1' })).rejects.toThrow(
+      'give issueTicket the request',
+    )
+    await socket.close()
+  })
+
   it('knows who its sockets are, by the cookie it has set', async () => {
     await using site = await startSiteOfTheDocs()
     const first = await site.signUp(ann)

@@ -62,6 +62,8 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
     'passportUser',
     'signCookie',
     'verifyCookie',
+    'withPostgresUpdates',
+    'withRedisUpdates',
   ],
   './testing': [
     'FakeClock',

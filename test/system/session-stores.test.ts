@@ -1,7 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { SqliteSessionStore } from 'channelkit/sessions'
+import { inspect } from 'node:util'
+import { defineRouting, httpSession } from 'channelkit'
+import { SqliteSessionStore, signCookie } from 'channelkit/sessions'
+import { TestSite } from 'channelkit/testing'
 import connectPostgres from 'connect-pg-simple'
 import { RedisStore } from 'connect-redis'
 import session, { MemoryStore, type Store } from 'express-session'
@@ -18,6 +21,11 @@ interface OpenedStore {
 }
 
 const newFolder = () => mkdtemp(join(tmpdir(), 'channelkit-store-'))
+
+async function newDisposableFolder() {
+  const folder = await newFolder()
+  return { folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) }
+}
 
 const stores: Readonly<Record<string, () => Promise<OpenedStore>>> = {
   'the memory store of express-session': async () => ({
@@ -74,6 +82,54 @@ const stores: Readonly<Record<string, () => Promise<OpenedStore>>> = {
     }
   },
 }
+
+describe('session-file-store', () => {
+  it('logs no key when a file cannot be read', async () => {
+    await using opened = await newDisposableFolder()
+    const { folder } = opened
+    const FileStore = sessionFileStore(session)
+    const store = new FileStore({ path: folder, retries: 0, reapInterval: -1, logFn: () => {} })
+    const key = 'SecretSessionKey123'
+    await symlink(join(folder, `${key}.json`), join(folder, `${key}.json`))
+    const secret = 'a secret of this test'
+    await using site = await TestSite.open({
+      routing: defineRouting({ 'websocket.connect': httpSession(() => {}) }),
+      session: { store, secret },
+    })
+
+    await site.connect('/', { cookies: { 'connect.sid': signCookie(key, [secret]) } })
+
+    const error = await site.expectError('ELOOP')
+    expect(error).toMatchObject({ code: 'ERR_SESSION_STORE' })
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(key)
+  })
+
+  it('makes no path of a key in a URL', async () => {
+    await using opened = await newDisposableFolder()
+    const { folder } = opened
+    const FileStore = sessionFileStore(session)
+    const path = join(folder, 'sessions')
+    const store = new FileStore({ path, retries: 0, reapInterval: -1, logFn: () => {} })
+    const file = join(folder, 'a-file-of-another-kind.json')
+    await writeFile(file, '{"name":"channelkit"}')
+    const found: unknown[] = []
+    await using site = await TestSite.open({
+      routing: defineRouting({
+        'websocket.connect': httpSession((message) => {
+          found.push(message.httpSession)
+          if (message.httpSession) message.httpSession.visits = 1
+        }),
+      }),
+      session: { store, secret: 'a secret of this test' },
+    })
+
+    await site.connect('/?session_key=../a-file-of-another-kind')
+    await site.drain()
+
+    expect(found).toEqual([null])
+    expect(await readFile(file, 'utf8')).toBe('{"name":"channelkit"}')
+  })
+})
 
 describe.each(Object.entries(stores))('an Express site on %s', (_, open) => {
   it('is known to its sockets, until its user signs out', async () => {

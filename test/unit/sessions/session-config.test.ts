@@ -7,6 +7,8 @@ const load = (config: object) => Site.load({ ...config, channelBackends: memory 
 const memory = { default: { backend: 'memory:' } }
 const store = new MemoryStore()
 const secret = 'a secret'
+const strong = 'a3f9c1d27be84560a3f9c1d27be84560'
+const plain = { get: () => {}, set: () => {}, destroy: () => {} }
 
 describe('session in a config', () => {
   it.each([
@@ -24,6 +26,7 @@ describe('session in a config', () => {
     [{ store, secret, cookie: 'a' }, 'unknown key "cookie"'],
     [{ store, secret, cookieName: '' }, 'session.cookieName is ""'],
     [{ store, secret, channelExpiryMs: -1 }, 'session.channelExpiryMs is -1'],
+    [{ store, secret, storeTimeoutMs: 0 }, 'session.storeTimeoutMs is 0'],
     [{ store }, 'session.secret is missing'],
     [{ store, secret, channelSecret: '' }, 'session.channelSecret is missing'],
   ])('refuses %j', async (given, message) => {
@@ -34,6 +37,38 @@ describe('session in a config', () => {
     const config = { session: { store, secret }, mode: 'production' }
 
     await expect(load(config)).rejects.toMatchObject({ code: 'ERR_INVALID_CONFIG' })
+  })
+
+  it.each([
+    ['development', new MemoryStore(), 'info'],
+    ['production', new MemoryStore(), 'warn'],
+    ['production', { ...plain, update: async () => {} }, undefined],
+  ] as const)('says at start in %s what is lost without update', async (mode, given, level) => {
+    const logged: unknown[] = []
+    const note = (name: string) => (_facts: object, message: string) => {
+      if (message.includes('no update')) logged.push(name)
+    }
+    const logger = {
+      debug: note('debug'),
+      info: note('info'),
+      warn: note('warn'),
+      error: note('error'),
+    }
+    const config = { session: { store: given, secret: strong }, mode, channelBackends: memory }
+
+    const site = await Site.load(config as Config, { logger })
+    await site.close()
+
+    expect(logged).toEqual(level === undefined ? [] : [level])
+  })
+
+  it('takes several channelSecrets while they are rotated', async () => {
+    const config = { session: { store, secret, channelSecret: ['new', 'old'] } }
+
+    const site = await load(config)
+
+    expect(site.sessions().config.channelSecrets).toEqual(['new', 'old'])
+    await site.close()
   })
 
   it('is needed beside auth', async () => {

@@ -1,7 +1,8 @@
+import { FakeClock } from 'channelkit/testing'
 import { MemoryStore } from 'express-session'
 import { describe, expect, it } from 'vitest'
 import { isChannelkitError } from '../../../src/errors.ts'
-import { systemClock } from '../../../src/internal/clock.ts'
+import { type Clock, systemClock } from '../../../src/internal/clock.ts'
 import {
   readSession,
   type SessionStore,
@@ -24,13 +25,16 @@ function newProcess(base: MemoryStore) {
   return { store, shared: open(store) }
 }
 
-function open(store: SessionStore, timeoutMs = 5_000) {
+function open(
+  store: SessionStore,
+  { timeoutMs = 5_000, clock = systemClock }: { timeoutMs?: number; clock?: Clock } = {},
+) {
   const lost: string[] = []
   return Object.assign(
     new SharedStore({
       store,
       timeoutMs,
-      clock: systemClock,
+      clock,
       onEnded: () => {},
       onOverwritten: () => lost.push('lost'),
     }),
@@ -99,6 +103,34 @@ describe('SharedStore without update', () => {
     expect(await readSession(base, 'sid')).toMatchObject({ count: 4 })
   })
 
+  it('makes a change again that a process undoes which had read the session before it', async () => {
+    const base = new MemoryStore()
+    const clock = new FakeClock()
+    let release = (): void => {}
+    const stalled: SessionStore = {
+      get: (sid, callback) => base.get(sid, callback),
+      set: (sid, session, callback) => {
+        release = () => base.set(sid, session as never, callback)
+      },
+      destroy: (sid, callback) => base.destroy(sid, callback),
+    }
+    const here = open(newProcess(base).store, { clock })
+    const there = open(stalled, { clock })
+    await writeSession(base, 'sid', { cookie })
+    const late = there.change('sid', (found) => found && { ...found, theirs: true })
+    await turns(10)
+    await here.change('sid', (found) => found && { ...found, mine: true })
+
+    release()
+    await late
+    expect(await readSession(base, 'sid')).toMatchObject({ theirs: true })
+    expect(await readSession(base, 'sid')).not.toHaveProperty('mine')
+    await clock.advance(500)
+    await turns(50)
+
+    expect(await readSession(base, 'sid')).toMatchObject({ theirs: true, mine: true })
+  })
+
   it('says so when other processes write over a session without end', async () => {
     const base = new MemoryStore()
     const stubborn: SessionStore = {
@@ -165,7 +197,7 @@ describe('SharedStore', () => {
         if (!isAway) base.get(sid, callback)
       }
     }
-    const shared = open(new DeafStore(), 20)
+    const shared = open(new DeafStore(), { timeoutMs: 20 })
 
     await expect(shared.read('sid')).rejects.toMatchObject({
       code: 'ERR_SESSION_STORE',

@@ -5,6 +5,7 @@ import { SqliteSessionStore, type StoredSession } from 'channelkit/sessions'
 import { FakeClock } from 'channelkit/testing'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { destroySession, readSession, writeSession } from '../../../src/sessions/session-store.ts'
+import { openDatabase } from '../../support/sqlite-database.ts'
 
 describe('SqliteSessionStore', () => {
   let folder: string
@@ -97,6 +98,32 @@ describe('SqliteSessionStore', () => {
     await store.update('sid', () => undefined)
 
     expect(await readSession(store, 'sid')).toBeUndefined()
+  })
+
+  it('shows nothing of a damaged session', async () => {
+    const store = newStore()
+    await writeSession(store, 'sid', { cookie: {} })
+    const database = openDatabase(join(folder, 'sessions.sqlite'))
+    database.exec(`UPDATE channelkit_session SET data = '{"token": secret'`)
+    database.close()
+
+    const error = await readSession(store, 'sid').catch((caught: unknown) => caught)
+
+    expect(error).toMatchObject({ code: 'ERR_SESSION_STORE' })
+    expect(String((error as Error).stack)).not.toContain('secret')
+  })
+
+  it.each(['set', 'touch'] as const)('refuses to %s a session until no date', async (call) => {
+    const store = newStore()
+
+    const refused = new Promise((resolve) => {
+      store[call]('sid', { cookie: { expires: 'soon' } }, resolve)
+    })
+
+    expect(await refused).toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: expect.stringContaining('until "soon"'),
+    })
   })
 
   it.each([

@@ -11,14 +11,19 @@ import {
   type Session,
   type SessionWithUser,
   sessionKeys,
+  setup,
   transferUser,
   type User,
   type WithChannelSession,
   type WithHttpSessionUser,
 } from 'channelkit'
-import { type Auth, betterAuthUser, passportUser } from 'channelkit/sessions'
+import { MemoryBackend } from 'channelkit/memory'
+import { type Auth, betterAuthUser, passportUser, signCookie } from 'channelkit/sessions'
+import { MemoryStore } from 'express-session'
 import { Passport } from 'passport'
 import { describe, expect, it } from 'vitest'
+import { setCurrentSite } from '../../../src/current-site.ts'
+import { ReceivedMessage } from '../../../src/message.ts'
 import { openSessionSite } from '../../support/session-site.ts'
 
 interface Account {
@@ -348,6 +353,35 @@ describe('disconnectUser', () => {
 
     expect(await phone.expectClosed()).toEqual({ code: 4001, reason: 'signed out' })
     expect(desk.closed).toBeUndefined()
+  })
+
+  it.each([
+    [{}, [1, 1]],
+    [{ backend: 'games' }, [0, 1]],
+  ] as const)('reaches the backends that %j asks for', async (options, counts) => {
+    const [main, games] = [new MemoryBackend(), new MemoryBackend()]
+    const backends = { default: { backend: main }, games: { backend: games } }
+    const session = { store: new MemoryStore(), secret: 'a secret' }
+    const site = await setup({ channelBackends: backends, session, auth: () => ({ id: 1 }) })
+    await session.store.set('a', { cookie: {} } as never)
+    const cookies = { 'connect.sid': signCookie('a', ['a secret']) }
+    const inboxes = await Promise.all(
+      [main, games].map(async (backend) => {
+        const inbox = await backend.openInbox()
+        const content = { reply_channel: inbox.newChannel('client'), cookies, get: {} }
+        const incoming = { id: '1', channel: 'websocket.connect', content, attempts: 0 }
+        const consumer = httpSessionUser(() => {})
+        await consumer(new ReceivedMessage({ ...incoming, expiresAt: 0 }, backend))
+        return inbox
+      }),
+    )
+
+    await disconnectUser(1, options)
+
+    const received = inboxes.map((inbox) => inbox.receive({ max: 5, waitMs: 0 }))
+    expect((await Promise.all(received)).map(({ length }) => length)).toEqual(counts)
+    await site.close()
+    setCurrentSite(undefined)
   })
 
   it('does not reach a socket that was transferred to someone else', async () => {
