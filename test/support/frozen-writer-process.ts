@@ -1,6 +1,6 @@
 /**
  * A worker process whose one consumer is linearized, holds its sends and keeps a channel session:
- * `node --import tsx frozen-writer-process.ts <folder> <lease ms>`.
+ * `node --import tsx frozen-writer-process.ts <backend URL> <folder> <lease ms>`.
  *
  * It puts `content.n` into the session and sends it on `out`, takes `content.ms`, and tells the
  * parent `begin <n>` and `end <n>`, and `failed <code>` of what the worker logs as an error.
@@ -11,7 +11,7 @@ import { Channel, channelSession, defineRouting, holdSends, linearize, setup } f
 import { SqliteSessionStore } from 'channelkit/sessions'
 import { silentLogger } from '../../src/logger.ts'
 
-const [folder = '', leaseMs] = process.argv.slice(2)
+const [url = '', folder = '', leaseMs] = process.argv.slice(2)
 const move = linearize(
   holdSends(
     channelSession(async (message) => {
@@ -28,7 +28,7 @@ const site = await setup(
   {
     channelBackends: {
       default: {
-        backend: `sqlite:${join(folder, 'site.db')}`,
+        backend: url,
         routing: defineRouting({ moves: move }),
       },
     },

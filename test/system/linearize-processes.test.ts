@@ -5,22 +5,27 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { ChannelBackend } from 'channelkit/backend'
 import { SqliteSessionStore } from 'channelkit/sessions'
-import { SqliteBackend } from 'channelkit/sqlite'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { openBackendUrl } from '../../src/backends/open-url.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { SiteSessions } from '../../src/sessions/site-sessions.ts'
+import { type SqlPlace, sqlPlaces } from '../support/sql-places.ts'
 
 const script = fileURLToPath(new URL('../support/linearize-process.ts', import.meta.url))
 const leaseMs = 1_500
 
 let directory: string
-let backend: SqliteBackend
+let place: SqlPlace
+let url: string
+let backend: ChannelBackend
 let children: ChildProcess[]
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'channelkit-linearize-'))
-  backend = new SqliteBackend({ file: join(directory, 'site.db'), capacity: 200_000 })
+  url = await place.newUrl()
+  backend = await openBackendUrl(url, { root: directory })
   children = []
 })
 
@@ -36,7 +41,6 @@ afterEach(async () => {
 })
 
 async function startWorker(): Promise<ChildProcess> {
-  const url = `sqlite:${join(directory, 'site.db')}`
   const child = fork(script, [url, join(directory, 'log'), `${leaseMs}`], {
     execArgv: ['--import', 'tsx'],
   })
@@ -102,7 +106,13 @@ function check(all: readonly Note[], killed: ReadonlySet<number>): void {
   }
 }
 
-describe('linearize in several processes', () => {
+describe.each(Object.keys(sqlPlaces))('linearize in several processes on %s', (name) => {
+  beforeAll(async () => {
+    place = (await sqlPlaces[name]?.()) as SqlPlace
+  })
+
+  afterAll(() => place[Symbol.asyncDispose]())
+
   it('goes on within the lease and a second when a worker is killed in a consumer', async () => {
     const workers = await Promise.all([startWorker(), startWorker(), startWorker()])
     await send('ada', [1, 20_000], [2], [3])
@@ -143,7 +153,7 @@ describe('linearize in several processes', () => {
     const writer = fileURLToPath(new URL('../support/frozen-writer-process.ts', import.meta.url))
     const heard = new Map<ChildProcess, string[]>()
     const start = async (): Promise<ChildProcess> => {
-      const child = fork(writer, [directory, `${leaseMs}`], { execArgv: ['--import', 'tsx'] })
+      const child = fork(writer, [url, directory, `${leaseMs}`], { execArgv: ['--import', 'tsx'] })
       children.push(child)
       heard.set(child, [])
       child.on('message', (text) => heard.get(child)?.push(String(text)))

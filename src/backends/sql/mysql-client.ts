@@ -8,7 +8,7 @@ import {
 } from './mysql-driver.ts'
 import { mysqlFaults } from './mysql-fault.ts'
 import { Poll } from './poll.ts'
-import { lockRow, tableNames } from './schema.ts'
+import { lockRows, tableNames } from './schema.ts'
 import {
   BrokenCommit,
   describeServer,
@@ -39,13 +39,15 @@ export interface MysqlClientOptions
  * A small pool of connections to a MySQL or MariaDB.
  *
  * Writers of one site take turns by locking one row until their transaction ends. So ids are given in
- * the order in which they are committed, and room is counted exactly. Claims need no turn: each
- * locks the rows it takes, and passes over those that others have locked.
+ * the order in which they are committed, and room is counted exactly. Claims take turns by another
+ * row. `SKIP LOCKED` would spare them that, but InnoDB lets go of a transaction's rows one after the
+ * other: a claim at that moment passes over the first and takes the second.
  */
 export class MysqlClient extends ServerClient<MysqlConnection> {
   readonly #options: MysqlClientOptions
   readonly #tables: TableNames
-  readonly #beginText: string
+  readonly #writeText: string
+  readonly #claimText: string
   /** Where this process notes the number of its last transaction. */
   readonly #commitsId = `commits.${randomUUID()}`
   #commits = 0
@@ -57,12 +59,15 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     super({ ...options, server, faults: mysqlFaults })
     this.#options = options
     this.#tables = tableNames(options.tablePrefix)
-    this.#beginText = `START TRANSACTION; SELECT value FROM ${this.#tables.meta} WHERE name = '${lockRow}' FOR UPDATE`
+    const begin = (row: string): string =>
+      `START TRANSACTION; SELECT value FROM ${this.#tables.meta} WHERE name = '${row}' FOR UPDATE`
+    this.#writeText = begin(lockRows.write)
+    this.#claimText = begin(lockRows.claim)
   }
 
   claim<T>(work: () => SqlWork<T>): Promise<T> {
     return this.run(async (connection) => {
-      const result = await this.#transact(connection, 'START TRANSACTION', work)
+      const result = await this.#transact(connection, this.#claimText, work)
       await connection.query('COMMIT')
       return result
     })
@@ -120,7 +125,7 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     connection: MysqlConnection,
     work: () => SqlWork<T>,
   ): Promise<T> {
-    const result = await this.#transact(connection, this.#beginText, work)
+    const result = await this.#transact(connection, this.#writeText, work)
     const id = String(++this.#commits)
     try {
       await connection.query(
@@ -142,7 +147,7 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     transactionId: string,
   ): Promise<boolean> {
     const text = `SELECT info FROM ${this.#tables.process} WHERE id = '${this.#commitsId}'`
-    await connection.query(this.#beginText)
+    await connection.query(this.#writeText)
     const [found] = await connection.query(text)
     await connection.query('COMMIT')
     return String((found as readonly { readonly info: unknown }[])[0]?.info) === transactionId

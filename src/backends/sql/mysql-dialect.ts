@@ -1,5 +1,5 @@
 import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
-import { lockRow } from './schema.ts'
+import { lockRows } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 
 const columns = 'id, channel, kind, target, content, expires_at, attempts'
@@ -19,7 +19,8 @@ export const mysqlDialect: SqlDialect = {
       name VARBINARY(64) PRIMARY KEY,
       value TEXT NOT NULL
     ) ENGINE = InnoDB`,
-    `INSERT IGNORE INTO ${meta} (name, value) VALUES ('${lockRow}', '')`,
+    `INSERT IGNORE INTO ${meta} (name, value)
+      VALUES ('${lockRows.write}', ''), ('${lockRows.claim}', '')`,
     `CREATE TABLE IF NOT EXISTS ${message} (
       id BIGINT AUTO_INCREMENT PRIMARY KEY,
       channel VARBINARY(255) NOT NULL,
@@ -78,7 +79,7 @@ export const mysqlDialect: SqlDialect = {
   *claim({ message }: TableNames, channel: string, most: number): SqlWork<readonly MessageRow[]> {
     const taken = yield* rows<MessageRow>(
       `SELECT ${columns} FROM ${message} FORCE INDEX (by_channel)
-       WHERE channel = ? ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED`,
+       WHERE channel = ? ORDER BY id LIMIT ? FOR UPDATE`,
       [channel, most],
     )
     yield* deleteRows(message, taken)
@@ -140,7 +141,7 @@ interface Identified {
 
 /**
  * By their ids and that index alone: a statement that reads along a range, or the whole of a small
- * table, locks rows for a moment that it then leaves alone, and a claim would pass over those.
+ * table, locks rows that it then leaves alone, for which others would wait.
  */
 function* deleteRows(message: string, found: readonly Identified[]): SqlWork<number> {
   let count = 0

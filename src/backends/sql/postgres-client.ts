@@ -132,6 +132,7 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
   ): Promise<T> {
     // Not awaited: the first statement of the work travels along.
     const beginning = connection.query(this.#beginText)
+    beginning.catch(ignore)
     let result: T
     let id: string
     try {

@@ -14,12 +14,15 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  * - `membership`: who is in which group; `inbox` is empty for a work channel.
  * - `line`: for each reply channel with a turn that is held or a message that is ready, the turn's
  *   `token`, or null and the message's id in `ready_id`; see `sql-lines.ts`.
- * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where writers take turns by it {@link lockRow}.
+ * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where needed {@link lockRows}.
  */
 export const schemaVersion = 2
 
-/** The row of `meta` that a writer locks, where a database has no other lock for a transaction. */
-export const lockRow = 'lock'
+/**
+ * The rows of `meta` by which writers take turns, and those who claim, where a database has no other
+ * lock for a transaction.
+ */
+export const lockRows = { write: 'write-lock', claim: 'claim-lock' } as const
 
 /** `message.kind`. */
 export const rowKind = {
