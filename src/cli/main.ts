@@ -2,7 +2,12 @@ import { styleText } from 'node:util'
 import { Command, CommanderError } from 'commander'
 import { hasColours } from './create-logger.ts'
 import { describeError } from './describe-error.ts'
-import { addCommonOptions, addListenOptions, readConcurrency } from './options.ts'
+import {
+  addCommonOptions,
+  addListenOptions,
+  type CommonOptions,
+  readConcurrency,
+} from './options.ts'
 import type { RunServerOptions } from './run-server.ts'
 import type { RunWorkerOptions } from './run-worker.ts'
 import type { RunWebSocketServerOptions } from './run-ws-server.ts'
@@ -86,6 +91,14 @@ channelkit COMMAND --help tells more about a command.`,
       onExit(await runWorker(options))
     })
 
+  const migrate = command(
+    'migrate',
+    'make the tables of the backends, or bring them up to date',
+  ).action(async (options: CommonOptions) => {
+    const { migrate: run } = await import('./migrate.ts')
+    onExit(await run(options))
+  })
+
   for (const [each, examples] of [
     [runserver, ['channelkit runserver', 'channelkit runserver --host 0.0.0.0 --port 80']],
     [
@@ -99,6 +112,7 @@ channelkit COMMAND --help tells more about a command.`,
         'channelkit runworker --concurrency 10 --channel-backend thumbnails',
       ],
     ],
+    [migrate, ['channelkit migrate', 'NODE_ENV=production channelkit migrate']],
   ] as const) {
     addCommonOptions(each)
     each.addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`)

@@ -15,11 +15,14 @@ export interface SqlPlace {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/** Options that both database servers' backends have. */
+export interface ServerOptions extends BackendOptions {
+  readonly busyMs?: number
+  readonly migrate?: 'auto' | 'manual'
+}
+
 /** Opens a database server's URL with options. */
-export function openServerUrl(
-  url: string,
-  options: BackendOptions & { readonly busyMs?: number } = {},
-): ChannelBackend {
+export function openServerUrl(url: string, options: ServerOptions = {}): ChannelBackend {
   const Backend = url.startsWith('postgres:') ? PostgresBackend : MysqlBackend
   return new Backend({ url, ...options })
 }

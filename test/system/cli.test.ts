@@ -92,7 +92,11 @@ describe('channelkit', () => {
   })
 
   it.each([
-    [['--help'], ['runserver', 'runwsserver', 'runworker', 'Examples:']],
+    [['--help'], ['runserver', 'runwsserver', 'runworker', 'migrate', 'Examples:']],
+    [
+      ['migrate', '--help'],
+      ['--config', 'channelkit migrate'],
+    ],
     [
       ['runserver', '--help'],
       ['--port', '--host', '--unix-socket', '--no-worker', '--config'],

@@ -2,11 +2,17 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import type { BackendOptions, ChannelBackend } from 'channelkit/backend'
+import type { ChannelBackend } from 'channelkit/backend'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { isChannelkitError } from '../../src/errors.ts'
 import { type StartedService, startMariadb, startPostgres } from '../support/service-process.ts'
-import { mysqlPlace, openServerUrl, postgresPlace, type SqlPlace } from '../support/sql-places.ts'
+import {
+  mysqlPlace,
+  openServerUrl,
+  postgresPlace,
+  type ServerOptions,
+  type SqlPlace,
+} from '../support/sql-places.ts'
 
 const script = fileURLToPath(new URL('../support/channel-process.ts', import.meta.url))
 
@@ -46,7 +52,7 @@ afterEach(async () => {
   await Promise.all(opened.map((backend) => backend.close()))
 })
 
-function open(options: BackendOptions & { readonly busyMs?: number } = {}): ChannelBackend {
+function open(options: ServerOptions = {}): ChannelBackend {
   const backend = openServerUrl(url, options)
   opened.push(backend)
   return backend
