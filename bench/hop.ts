@@ -1,32 +1,52 @@
 /**
- * Measures the SQLite backend: one process in batches, an echo between two processes in batches and
- * one at a time, and what an idle system costs.
+ * Measures a SQL backend: one process in batches, an echo between two processes in batches and one at
+ * a time, and what an idle system costs.
  *
- *     node --import tsx bench/sqlite-hop.ts
+ *     node --import tsx bench/hop.ts [sqlite | postgres | mariadb]
  *
- * A hop is one send and one receive; an echo has two. Figures differ up to twofold between runs.
+ * Default SQLite. A database server is started for it, which waits for the disk at each commit. A hop
+ * is one send and one receive; an echo has two. Figures differ up to twofold between runs.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { MysqlBackend } from '../src/backends/sql/mysql.ts'
+import { PostgresBackend } from '../src/backends/sql/postgres.ts'
+import type { SqlBackend } from '../src/backends/sql/sql-backend.ts'
 import { SqliteBackend } from '../src/backends/sql/sqlite.ts'
 import type { Content } from '../src/content.ts'
+import {
+  type StartedService,
+  startMariadb,
+  startPostgres,
+} from '../test/support/service-process.ts'
+import { mysqlPlace, postgresPlace } from '../test/support/sql-places.ts'
 
 const forever = Number.POSITIVE_INFINITY
 const text = 'x'.repeat(60)
 
 type Role = 'echo' | 'idle-worker' | 'idle-inbox'
 
-const [role, file = ''] = process.argv.slice(2) as [Role | undefined, string | undefined]
-if (role === undefined) await measure()
-else await play(role)
+/** Where this process's CPU time does not show: the database server's processes. */
+let server: StartedService | undefined
 
-async function play(name: Role): Promise<void> {
-  const backend = new SqliteBackend({ file, capacity: 100_000, inboxCapacity: 100_000 })
+const [first = 'sqlite', givenUrl] = process.argv.slice(2)
+if (givenUrl === undefined) await measure()
+else await play(first as Role, givenUrl)
+
+function open(url: string): SqlBackend {
+  const limits = { capacity: 100_000, inboxCapacity: 100_000 }
+  if (url.startsWith('postgres:')) return new PostgresBackend({ url, ...limits })
+  if (url.startsWith('mariadb:')) return new MysqlBackend({ url, ...limits })
+  return new SqliteBackend({ file: url.slice('sqlite:'.length), ...limits })
+}
+
+async function play(name: Role, url: string): Promise<void> {
+  const backend = open(url)
   await backend.open()
   process.on('message', (message) => {
     if (message === 'usage') process.send?.(process.cpuUsage())
@@ -54,17 +74,25 @@ async function play(name: Role): Promise<void> {
 
 async function measure(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'channelkit-bench-'))
+  let files = 0
+  let newUrl = async (): Promise<string> => `sqlite:${join(directory, `${++files}.db`)}`
+  if (first !== 'sqlite') {
+    server = first === 'postgres' ? await startPostgres(true) : await startMariadb(true)
+    const place = first === 'postgres' ? postgresPlace(server) : mysqlPlace(server)
+    newUrl = () => place.newUrl()
+  }
   try {
-    await oneProcess(join(directory, 'one.db'))
-    await echo(join(directory, 'echo.db'))
-    await idle(join(directory, 'idle.db'))
+    await oneProcess(await newUrl())
+    await echo(await newUrl())
+    await idle(await newUrl())
   } finally {
+    await server?.[Symbol.asyncDispose]()
     rmSync(directory, { recursive: true })
   }
 }
 
-async function oneProcess(path: string): Promise<void> {
-  const backend = new SqliteBackend({ file: path, capacity: 100_000 })
+async function oneProcess(url: string): Promise<void> {
+  const backend = open(url)
   await backend.open()
   for (const batch of [1, 20, 100]) {
     const count = batch === 1 ? 4_000 : 40_000
@@ -81,9 +109,9 @@ async function oneProcess(path: string): Promise<void> {
   await backend.close()
 }
 
-async function echo(path: string): Promise<void> {
-  const worker = await started('echo', path)
-  const backend = new SqliteBackend({ file: path, capacity: 100_000, inboxCapacity: 100_000 })
+async function echo(url: string): Promise<void> {
+  const worker = await started('echo', url)
+  const backend = open(url)
   const inbox = await backend.openInbox<string>()
   const reply = inbox.newChannel('client')
   for (const inFlight of [1, 16, 200, 800]) {
@@ -124,18 +152,23 @@ async function echo(path: string): Promise<void> {
   await backend.close()
 }
 
-async function idle(path: string): Promise<void> {
+async function idle(url: string): Promise<void> {
   const roles: readonly Role[] = ['idle-inbox', 'idle-inbox', 'idle-worker', 'idle-worker']
   const processes: Child[] = []
-  for (const name of roles) processes.push(await started(name, path))
+  for (const name of roles) processes.push(await started(name, url))
   // By then V8 has collected what starting left behind, 80 ms of work.
   await sleep(15_000)
   const total = async () =>
     (await Promise.all(processes.map(usageOf))).reduce((sum, usage) => sum + microseconds(usage), 0)
-  const before = await total()
+  const [before, serverBefore] = [await total(), serverUs()]
   await sleep(10_000)
   const used = (await total()) - before
-  console.log(`idle, two inboxes and two workers: ${(used / 100_000).toFixed(2)} % of a core`)
+  const serverUsed = server
+    ? `, server ${((serverUs() - serverBefore) / 100_000).toFixed(2)} %`
+    : ''
+  console.log(
+    `idle, two inboxes and two workers: ${(used / 100_000).toFixed(2)} % of a core${serverUsed}`,
+  )
   await Promise.all(processes.map(stopped))
 }
 
@@ -145,8 +178,8 @@ function messagesFor(channel: string, count: number): { channel: string; content
 
 type Child = ReturnType<typeof fork>
 
-async function started(name: Role, path: string): Promise<Child> {
-  const child = fork(fileURLToPath(import.meta.url), [name, path], {
+async function started(name: Role, url: string): Promise<Child> {
+  const child = fork(fileURLToPath(import.meta.url), [name, url], {
     execArgv: ['--import', 'tsx'],
   })
   await once(child, 'message')
@@ -170,13 +203,42 @@ function microseconds({ user, system }: NodeJS.CpuUsage): number {
   return user + system
 }
 
-function start(): { readonly at: number; readonly usage: NodeJS.CpuUsage } {
-  return { at: performance.now(), usage: process.cpuUsage() }
+interface Begin {
+  readonly at: number
+  readonly usage: NodeJS.CpuUsage
+  readonly serverUs: number
 }
 
-function report(label: string, hops: number, begin: ReturnType<typeof start>, othersUs: number) {
+function start(): Begin {
+  return { at: performance.now(), usage: process.cpuUsage(), serverUs: serverUs() }
+}
+
+function report(label: string, hops: number, begin: Begin, othersUs: number) {
   const seconds = (performance.now() - begin.at) / 1_000
   const cpuUs = microseconds(process.cpuUsage(begin.usage)) + othersUs
   const rate = Math.round(hops / seconds).toLocaleString('en')
-  console.log(`${label}: ${rate} messages/s, ${(cpuUs / hops).toFixed(1)} µs CPU per message`)
+  const atServer = server
+    ? `, ${((serverUs() - begin.serverUs) / hops).toFixed(1)} in the server`
+    : ''
+  console.log(
+    `${label}: ${rate} messages/s, ${(cpuUs / hops).toFixed(1)} µs CPU per message${atServer}`,
+  )
+}
+
+/** CPU time of the server and its children, in microseconds, as Linux counts it in 10 ms. */
+function serverUs(): number {
+  if (!server) return 0
+  let ticks = 0
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+      if (Number(pid) !== server.pid && Number(fields[1]) !== server.pid) continue
+      ticks += Number(fields[11]) + Number(fields[12])
+      // What has ended counts with the first process.
+      if (Number(pid) === server.pid) ticks += Number(fields[13]) + Number(fields[14])
+    } catch {
+      // It has just ended.
+    }
+  }
+  return ticks * 10_000
 }
