@@ -97,18 +97,21 @@ export async function echoLoad(
   durationMs: number,
 ): Promise<{ messages: number; latenciesMs: number[] }> {
   let messages = 0
+  let underWay = 0
   let isOver = false
   const latenciesMs: number[] = []
   const frame = dialect.encode(padding)
   for (const socket of sockets) {
     const sentAt: number[] = []
     const send = (): void => {
+      underWay++
       sentAt.push(performance.now())
       sendCoalesced(socket, frame)
     }
     socket.on('message', (data: Buffer) => {
       if (!dialect.isMessage(data)) return
       messages++
+      underWay--
       latenciesMs.push(performance.now() - (sentAt.shift() ?? 0))
       if (!isOver) send()
     })
@@ -117,7 +120,8 @@ export async function echoLoad(
   await new Promise((resolve) => setTimeout(resolve, durationMs))
   isOver = true
   const counted = messages
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  // What is under way must not be taken for an answer to the next load.
+  while (underWay > 0) await new Promise((resolve) => setTimeout(resolve, 50))
   for (const socket of sockets) socket.removeAllListeners('message')
   return { messages: counted, latenciesMs: latenciesMs.slice(0, counted) }
 }

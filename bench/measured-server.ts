@@ -7,8 +7,15 @@ export interface Usage {
   readonly rssBytes: number
 }
 
+/** A process whose CPU time and memory count. */
+export interface Measured {
+  readonly port: number
+  usage(request?: 'usage' | 'gc'): Promise<Usage>
+  stop(): Promise<void>
+}
+
 /** A server in a process of its own, whose CPU time and memory can be asked for. */
-export class MeasuredServer {
+export class MeasuredServer implements Measured {
   readonly port: number
   readonly #child: ChildProcess
 
