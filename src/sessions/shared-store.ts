@@ -60,6 +60,8 @@ export class SharedStore {
   #count = 0
   /** What this process has changed lately, by key, the oldest first. */
   readonly #made = new Map<string, MadeChange[]>()
+  /** By key, how to call off the look at what has become of that. */
+  readonly #looks = new Map<string, () => void>()
 
   constructor(options: SharedStoreOptions) {
     this.#options = options
@@ -75,9 +77,11 @@ export class SharedStore {
     this.#unwatch = close
   }
 
-  /** Stops looking at what the site ends. */
+  /** Stops looking at what the site ends, and at what becomes of changes. */
   close(): void {
     this.#unwatch()
+    for (const stopLooking of this.#looks.values()) stopLooking()
+    this.#looks.clear()
   }
 
   read(sid: string): Promise<StoredSession | undefined> {
@@ -115,7 +119,7 @@ export class SharedStore {
     const count = ++this.#count
     const madeAt = this.#options.clock.elapsed()
     if (!(await this.#write(sid, [...made, { count, change, madeAt }]))) return
-    if (!this.#made.has(sid)) this.#lookLater(sid)
+    if (!this.#looks.has(sid)) this.#lookLater(sid)
     this.#made.set(sid, [...made, { count, change: quiet(change), madeAt }])
     await this.#settle(sid)
   }
@@ -154,7 +158,8 @@ export class SharedStore {
   /** Looks once more when nobody can be under way who has not seen the changes. */
   #lookLater(sid: string): void {
     const { clock } = this.#options
-    clock.schedule(() => {
+    const stopLooking = clock.schedule(() => {
+      this.#looks.delete(sid)
       const look = this.#inTurn(sid, async () => {
         await this.#settle(sid)
         const made = this.#made.get(sid) ?? []
@@ -162,13 +167,14 @@ export class SharedStore {
         this.#made.delete(sid)
         if (recent.length === 0) return
         this.#made.set(sid, recent)
-        this.#lookLater(sid)
+        if (!this.#looks.has(sid)) this.#lookLater(sid)
       })
       look.catch(() => {
         this.#made.delete(sid)
         this.#options.onOverwritten()
       })
     }, settledMs)
+    this.#looks.set(sid, stopLooking)
   }
 
   /** Marks a key first, and ends it then: who writes in between sees the mark afterwards. */

@@ -1,6 +1,8 @@
 import { currentSite } from '../current-site.ts'
 import { ChannelkitError } from '../errors.ts'
 import type { Message } from '../message.ts'
+import type { WithChannelSession } from './channel-session.ts'
+import type { WithHttpSession } from './http-session.ts'
 import { stateOf } from './message-state.ts'
 
 /** What {@link sessionKeys} puts into content. */
@@ -16,7 +18,9 @@ export type SessionKeys = {
  *
  * @throws {ChannelkitError} `ERR_WRAPPER_MISUSE` outside of a session wrapper.
  */
-export function sessionKeys(message: Message): SessionKeys {
+export function sessionKeys(
+  message: Message & (WithHttpSession | WithChannelSession),
+): SessionKeys {
   const { httpSession, channelSession } = stateOf(message)
   if (httpSession === undefined && channelSession === undefined) {
     throw new ChannelkitError(

@@ -12,6 +12,9 @@ import pg from 'pg'
 import { createClient } from 'redis'
 import sessionFileStore from 'session-file-store'
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/internal/clock.ts'
+import { writeSession } from '../../src/sessions/session-store.ts'
+import { SharedStore } from '../../src/sessions/shared-store.ts'
 import { startExpressSite } from '../support/express-site.ts'
 import { startPostgres, startRedis } from '../support/service-process.ts'
 
@@ -155,6 +158,33 @@ describe.each(Object.entries(stores))('an Express site on %s', (_, open) => {
     const again = site.open(cookie)
     expect(await again.next()).toBe('nobody')
     for (const socket of [stranger, forger, again]) await socket.close()
+  })
+
+  it('has sessions that last longer when they are touched, and end for good', async () => {
+    await using opened = await open()
+    const { store } = opened
+    const shared = new SharedStore({
+      store,
+      timeoutMs: 5_000,
+      clock: systemClock,
+      onEnded: () => {},
+      onOverwritten: () => {},
+    })
+    const inMs = (ms: number) => ({
+      path: '/',
+      originalMaxAge: ms,
+      expires: new Date(Date.now() + ms),
+    })
+    await writeSession(store, 'sid', { cookie: inMs(60_000), name: 'ann' })
+
+    await shared.touch('sid', { cookie: inMs(120_000), name: 'ann' })
+    const kept = await shared.read('sid')
+    await new Promise((resolve) => store.destroy('sid', resolve))
+    await shared.touch('sid', { cookie: inMs(120_000), name: 'ann' }).catch(() => {})
+
+    expect(kept).toMatchObject({ name: 'ann' })
+    expect(await shared.read('sid')).toBeUndefined()
+    shared.close()
   })
 
   it('signs in under a key that is new', async () => {

@@ -1,4 +1,5 @@
 import {
+  Channel,
   type ChannelSession,
   type Consumer,
   channelSession,
@@ -11,6 +12,7 @@ import {
   type Message,
   type Session,
   type SessionWithUser,
+  sessionKeys,
   transferUser,
   type User,
   type WithChannelSession,
@@ -118,6 +120,11 @@ channelSession(
   // @ts-expect-error: httpSession does not know the user of its session
   httpSession((message) => transferUser(message.httpSession, message.channelSession)),
 )
+
+channelSession((message) => Channel('orders').send({ ...sessionKeys(message) }))
+httpSession((message) => Channel('orders').send({ ...sessionKeys(message) }))
+// @ts-expect-error: a message without sessions has no keys of them
+export const keyless: Consumer = (message) => Channel('orders').send({ ...sessionKeys(message) })
 
 interface Cart {
   items: { name: string; price?: number }[]

@@ -51,7 +51,7 @@ async function siteInFolderAfter(heading: string) {
         }),
       )
       const [cookie = ''] = response.headers.getSetCookie()
-      return { status: response.status, headers: { cookie: cookie.split(';')[0] } }
+      return { status: response.status, headers: { cookie: cookie.split(';')[0] ?? '' } }
     },
     async [Symbol.asyncDispose]() {
       process.chdir(before)
@@ -199,6 +199,25 @@ describe(page, () => {
       expect(await stranger.expectClosed()).toEqual({ code: 4401, reason: 'sign in first' })
     },
   )
+
+  it('closes the sockets of who logs out after "Authentication"', async () => {
+    await using opened = await siteInFolderAfter('Authentication')
+    const { site } = opened
+    const [phone, desk] = [await opened.logIn('ann', 'apple'), await opened.logIn('ann', 'apple')]
+    const sockets = [await site.connect('/', phone), await site.connect('/', desk)]
+    const ben = await site.connect('/', await opened.logIn('ben', 'banana'))
+
+    const { headers } = phone
+    const response = await site.request(
+      new Request('http://localhost/logout', { method: 'POST', headers }),
+    )
+
+    expect(await response.text()).toBe('Bye')
+    for (const socket of sockets) expect((await socket.expectClosed()).code).toBe(4001)
+    expect(ben.closed).toBeUndefined()
+    const again = await site.connect('/', phone)
+    expect((await again.expectClosed()).code).toBe(4401)
+  })
 
   it('forgets who changed the password after "Authentication"', async () => {
     await using opened = await siteInFolderAfter('Authentication')
