@@ -159,7 +159,7 @@ export function changesOf(session: Session): SessionChanges {
   for (const key of saved.keys()) {
     if (!Object.hasOwn(session, key) && !hidden.has(key)) values.set(key, undefined)
   }
-  return { values, before: saved }
+  return { values, before: values.size === 0 ? saved : new Map(saved) }
 }
 
 /** Notes that changes were stored. */

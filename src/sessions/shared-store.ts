@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { ChannelkitError, isChannelkitError } from '../errors.ts'
 import type { Clock } from '../internal/clock.ts'
 import { randomName } from '../names.ts'
 import {
@@ -10,6 +9,7 @@ import {
   touchSession,
   writeSession,
 } from './session-store.ts'
+import { answerInTime } from './store-answer.ts'
 import { watchEnds } from './watched-store.ts'
 
 export interface SharedStoreOptions {
@@ -204,23 +204,15 @@ export class SharedStore {
     }
   }
 
-  /** What a call to the store came to; neither endless, nor with the session's key in its error. */
   #answer<T>(call: string, sid: string, answer: Promise<T>): Promise<T> {
-    const { clock, timeoutMs } = this.#options
-    const name = nameOf(this.#store, call)
-    return new Promise((resolve, reject) => {
-      const cancel = clock.schedule(() => {
-        const text = `${name} has not answered for ${timeoutMs} ms; see to the store, or raise session.storeTimeoutMs`
-        reject(new ChannelkitError('ERR_SESSION_STORE', text))
-      }, timeoutMs)
-      answer.then(resolve, (error) => reject(storeError(name, sid, error))).finally(cancel)
+    const { name } = this.#store.constructor
+    const isNamed = name !== '' && name !== 'Object'
+    return answerInTime(answer, {
+      ...this.#options,
+      call: isNamed ? `${name}.${call}` : `${call} of the session store`,
+      key: sid,
     })
   }
-}
-
-function nameOf(store: SessionStore, call: string): string {
-  const { name } = store.constructor
-  return name === '' || name === 'Object' ? `${call} of the session store` : `${name}.${call}`
 }
 
 /** Begins as keys of channel sessions do, so that no client can name it. */
@@ -244,21 +236,4 @@ function countsOf(session: StoredSession | undefined): Map<string, number> {
   const counts = session?.[countsKey]
   const isObject = typeof counts === 'object' && counts !== null
   return new Map(isObject ? (Object.entries(counts) as [string, number][]) : [])
-}
-
-/** An error of a store without the key, by which whoever reads the log could sign in. */
-function storeError(call: string, sid: string, error: unknown): ChannelkitError {
-  if (isChannelkitError(error)) return error
-  if (error instanceof SyntaxError) {
-    const text = `${call} has found a session that is no JSON; end it, or see what writes to the store`
-    return new ChannelkitError('ERR_SESSION_STORE', text)
-  }
-  const withoutKey = (text: string): string =>
-    text.replaceAll(sid, '\u2026').replaceAll(encodeURIComponent(sid), '\u2026')
-  const { message, stack } = error instanceof Error ? error : { message: String(error), stack: '' }
-  // Not the error itself: drivers put their commands and paths on it.
-  const cause = new Error(withoutKey(message))
-  cause.stack = withoutKey(stack ?? '')
-  const text = `${call} failed: ${withoutKey(message)}; see to the store`
-  return new ChannelkitError('ERR_SESSION_STORE', text, { cause })
 }

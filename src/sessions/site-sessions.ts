@@ -1,7 +1,7 @@
 import { ChannelkitError } from '../errors.ts'
 import { type Clock, systemClock } from '../internal/clock.ts'
 import type { Logger } from '../logger.ts'
-import type { Auth } from './auth.ts'
+import type { Auth, ForeignSessions } from './auth.ts'
 import {
   applyChanges,
   type ChannelSession,
@@ -25,6 +25,7 @@ import {
 import type { StoredSession } from './session-store.ts'
 import { SharedStore } from './shared-store.ts'
 import { isKeyedHash, keyedHash, verifyCookie } from './signing.ts'
+import { answerInTime } from './store-answer.ts'
 
 /** What {@link SiteSessions} is made of. */
 export interface SiteSessionsOptions {
@@ -119,7 +120,7 @@ export class SiteSessions {
   async load(key: string): Promise<Session | undefined> {
     if (key === '' || key.startsWith(channelPrefix)) return undefined
     const { sessions } = this.auth ?? {}
-    const stored = sessions ? await sessions.load(key) : await this.#store.read(key)
+    const stored = sessions ? await this.#loadForeign(sessions, key) : await this.#store.read(key)
     return stored && makeSession(key, stored as StoredSession)
   }
 
@@ -228,6 +229,19 @@ export class SiteSessions {
     ) as [string, ...string[]]
   }
 
+  /** A session that another library keeps, which may be as slow or as talkative as any store. */
+  #loadForeign(
+    sessions: ForeignSessions,
+    key: string,
+  ): Promise<Readonly<Record<string, unknown>> | undefined> {
+    return answerInTime(sessions.load(key), {
+      call: 'auth.sessions.load',
+      key,
+      timeoutMs: this.config.storeTimeoutMs,
+      clock: this.#clock,
+    })
+  }
+
   async #change(
     session: Session,
     changes: SessionChanges,
@@ -236,24 +250,33 @@ export class SiteSessions {
     const now = this.#clock.now()
     const expiresAt = expiryMs === undefined ? undefined : now + expiryMs
     const overwritten = new Set<string>()
+    let isSaved = false
     await this.#store.change(session.id, (found) => {
       mayStillSave?.()
       // It was ended since it was read: what is saved late does not bring it back.
       if (!found && isStored(session)) return undefined
       const merged = found ?? {}
       for (const key of applyChanges(merged, changes)) overwritten.add(key)
+      // It is made again, after another process had undone it.
+      if (isSaved) this.#warnOfOverwritten(overwritten)
       const cookie =
         expiryMs === undefined ? laterCookie(merged, now) : channelCookie(now, expiryMs)
       return Object.assign(merged, cookie)
     })
     noteSaved(session, changes, expiresAt)
-    if (overwritten.size > 0) {
-      const keys = [...overwritten]
-      this.#logger.warn(
-        { keys },
-        `two consumers changed ${keys.join(', ')} of one session at once, and the later one counts; wrap both in linearize`,
-      )
-    }
+    isSaved = true
+    this.#warnOfOverwritten(overwritten)
+  }
+
+  /** Says once which keys two consumers have changed. */
+  #warnOfOverwritten(overwritten: Set<string>): void {
+    if (overwritten.size === 0) return
+    const keys = [...overwritten]
+    overwritten.clear()
+    this.#logger.warn(
+      { keys },
+      `two consumers changed ${keys.join(', ')} of one session at once, and the later one counts; wrap both in linearize`,
+    )
   }
 }
 
