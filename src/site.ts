@@ -6,6 +6,7 @@ import type { ChannelDeclaration } from './channel-types.ts'
 import { type ChannelBackendConfig, type Config, checkConfig } from './config.ts'
 import { type Consumer, isLinearized, markLinearized, nameConsumer } from './consumer.ts'
 import { type SiteHandle, setCurrentSite } from './current-site.ts'
+import { warnOfDrops } from './drop-warnings.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
@@ -51,6 +52,7 @@ export class Site implements SiteHandle {
     this.logger = options.logger
     this.isProduction = isProduction(config)
     this.#backends = backends
+    for (const [name, backend] of backends) warnOfDrops(name, backend, this.logger)
     const { session, auth } = config
     if (session !== undefined) {
       const { isProduction, logger } = this

@@ -1,4 +1,4 @@
 import { describeChannelBackend } from 'channelkit/testing'
 import { createSqliteStore } from '../support/sqlite-store.ts'
 
-describeChannelBackend('SqliteBackend', createSqliteStore)
+describeChannelBackend('SqliteBackend', () => createSqliteStore())

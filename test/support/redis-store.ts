@@ -1,6 +1,6 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { RedisBackend } from 'channelkit/redis'
+import { RedisBackend, type RedisBackendOptions } from 'channelkit/redis'
 import type { TestStore } from 'channelkit/testing'
 import { createClient } from 'redis'
 import type { RedisServer } from './redis-server.ts'
@@ -16,13 +16,22 @@ export function redisUrlIn(folder: string): string {
  * A store on a prefix of its own. Its connection is cut by moving the socket away and ending every
  * connection that is open.
  */
-export function createRedisStore(folder: string): () => Promise<TestStore> {
+export function createRedisStore(
+  folder: string,
+  settings: Partial<RedisBackendOptions> = {},
+): () => Promise<TestStore> {
   return async () => {
     stores++
     const prefix = `test-${process.pid}-${stores}:`
     return {
       open: async (options) =>
-        new RedisBackend({ ...options, url: redisUrlIn(folder), prefix, timeoutMs: 400 }),
+        new RedisBackend({
+          ...settings,
+          ...options,
+          url: redisUrlIn(folder),
+          prefix,
+          timeoutMs: 400,
+        }),
       async breakConnection() {
         const socket = join(folder, 'redis.sock')
         const admin = createClient({ socket: { path: socket, tls: false } })

@@ -29,7 +29,9 @@ import type {
   SendOptions,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
-import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
+import { type Encoded, encodeContent } from '../codec.ts'
+import { ContentCodec } from '../content-codec.ts'
+import type { EncryptionOptions, SealPlace } from '../content-seal.ts'
 import { resolveLimits } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ServerClock } from '../server-clock.ts'
@@ -45,6 +47,7 @@ export interface RedisSetup {
   /** Start of every key. */
   readonly prefix: string
   readonly connect: (base: string, clock: ServerClock) => RedisLink
+  readonly encryption?: EncryptionOptions | undefined
 }
 
 interface NewWorkEntry extends NewEntry {
@@ -88,6 +91,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   readonly supports = Object.freeze({ multipleProcesses: true })
   readonly limits: BackendLimits
   readonly counters = new Counters()
+  readonly #codec: ContentCodec
   readonly #link: RedisLink
   readonly #bases: Bases
   /** Given by a test; else the scripts ask the server. */
@@ -113,7 +117,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #closing: Promise<void> | undefined
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
-  constructor(options: BackendOptions, { prefix, connect }: RedisSetup) {
+  constructor(options: BackendOptions, { prefix, connect, encryption }: RedisSetup) {
+    this.#codec = new ContentCodec(this.counters, encryption)
     const clock = new ServerClock()
     this.#ownClock = options.clock === undefined
     this.limits = resolveLimits({ ...options, clock: options.clock ?? clock })
@@ -214,7 +219,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       checkNumber('expiresAt', expiresAt)
       checkNumber('attempts', attempts)
       // It was let in once; a smaller limit of this process must not lose it.
-      const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
+      const encoded = this.#codec.encode(content, Number.POSITIVE_INFINITY, `c:${channel}`)
       const head = `${String(place).padStart(16, '0')}:${digits(expiresAt)}:${attempts}:`
       args.push(channel, withLength(lineOf(content), encoded, head), turn?.token ?? '')
     }
@@ -665,28 +670,17 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
         hasTurn && line !== undefined
           ? { line, token: token + id, expiresAt: turnExpiresAt }
           : undefined
-      const content = this.#decoded(encoded)
+      const channel = channels[index - 1] as string
+      const content = this.#codec.decode(encoded, `c:${channel}`)
       if (!content) {
         if (turn) this.#passOver(turn)
         continue
       }
-      const channel = channels[index - 1] as string
       messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
     }
     this.#count('dropped.expired', expired)
     this.#count('received', messages.length)
     return { messages, isShort: messages.length < entries.length }
-  }
-
-  /** The content, or `undefined` when another program has written something else there. */
-  #decoded(encoded: Buffer): Content | undefined {
-    try {
-      return decodeContent(encoded)
-    } catch (error) {
-      if (!isChannelkitError(error, 'ERR_INVALID_CONTENT')) throw error
-      this.counters.add('dropped.invalid')
-      return undefined
-    }
   }
 
   /** Lets a line go on behind a damaged message. */
@@ -707,7 +701,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
           expired++
           continue
         }
-        const content = this.#decoded(rest)
+        const place: SealPlace = kind === 'g' ? `g:${target}` : `c:${inbox}${target}`
+        const content = this.#codec.decode(rest, place)
         if (!content) continue
         if (kind === 'g') live.push({ kind: 'group', group: target, content })
         else live.push({ kind: 'message', channel: inbox + target, content })
@@ -724,7 +719,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #newEntry({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): NewEntry {
     const fault = channelNameFault(channel)
     if (fault) throw fault
-    const encoded = encodeContent(content, this.limits.maxContentBytes)
+    const encoded = this.#codec.encode(content, this.limits.maxContentBytes, `c:${channel}`)
     if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
     checkNumber('attempts', attempts)
     if (isReplyChannel(channel)) {
@@ -866,18 +861,19 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const sending = (async () => {
       await before?.catch(() => {})
       const found = await this.#call<Buffer[]>(scripts.receivers, this.#bases.group(group))
+      const forInboxes = list.map((encoded) => this.#codec.seal(encoded, `g:${group}`))
       await Promise.all(
         found.map(async (receiver) => {
           const name = receiver.toString()
           const outcomes = isReplyChannel(name)
             ? await this.#push(
                 name,
-                list.map((encoded) => ({ kind: 'g', body: withLength(group, encoded) })),
+                forInboxes.map((encoded) => ({ kind: 'g', body: withLength(group, encoded) })),
               )
             : await this.#work.add(
                 list.map((encoded) => ({
                   channel: name,
-                  body: withLength(undefined, encoded, '0:'),
+                  body: withLength(undefined, this.#codec.seal(encoded, `c:${name}`), '0:'),
                 })),
               )
           this.#countDrops(outcomes)

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import type { EncryptionOptions } from '../content-seal.ts'
 import { wholeNumber } from '../limits.ts'
 import type { ServerClock } from '../server-clock.ts'
 import { ClusterLink } from './cluster-link.ts'
@@ -11,6 +12,8 @@ import type { RedisLink } from './redis-link.ts'
 import { isLoopback, type RedisNode, type RedisUrl, readRedisUrl } from './redis-url.ts'
 import { askSentinels } from './sentinel.ts'
 import { ServerLink } from './server-link.ts'
+
+export type { EncryptionOptions } from '../content-seal.ts'
 
 /** Options of {@link RedisBackend}. */
 export interface RedisBackendOptions extends BackendOptions {
@@ -43,6 +46,8 @@ export interface RedisBackendOptions extends BackendOptions {
    * read and forge every message. Default false.
    */
   readonly allowUnprotected?: boolean
+  /** Encrypts the content of messages; names stay clear. Default none. */
+  readonly encryption?: EncryptionOptions
 }
 
 /** Carries messages between the processes of any number of machines through Redis or Valkey. */
@@ -50,7 +55,7 @@ export class RedisBackend extends BaseRedisBackend {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: RedisBackendOptions) {
     const { url, username, password, sentinelUsername, sentinelPassword, ...others } = options
-    const { tls, prefix, timeoutMs, allowUnprotected, ...limits } = others
+    const { tls, prefix, timeoutMs, allowUnprotected, encryption, ...limits } = others
     if (typeof url !== 'string') {
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
@@ -72,6 +77,7 @@ export class RedisBackend extends BaseRedisBackend {
     super(limits, {
       prefix: checkPrefix(prefix ?? read.prefix ?? 'channelkit:'),
       connect: (base, clock) => connect(place, base, clock),
+      encryption,
     })
   }
 }

@@ -1,13 +1,14 @@
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import type { EncryptionOptions } from '../content-seal.ts'
 import { ServerClock } from '../server-clock.ts'
 import { MysqlClient } from './mysql-client.ts'
 import { mysqlDialect } from './mysql-dialect.ts'
 import { SqlBackend } from './sql-backend.ts'
 import { checkMigrate, checkServerOption, type MigrateOption } from './sql-options.ts'
 
+export type { EncryptionOptions } from '../content-seal.ts'
 export type { MigrateOption } from './sql-options.ts'
-
 /** Options of {@link MysqlBackend}. */
 export interface MysqlBackendOptions extends BackendOptions {
   /** `mysql://user:password@host:port/database` or `mariadb://…`. */
@@ -28,6 +29,8 @@ export interface MysqlBackendOptions extends BackendOptions {
    * before it rejects with `ERR_BACKEND_UNAVAILABLE`, in milliseconds. Default 5,000.
    */
   readonly busyMs?: number
+  /** Encrypts the content of messages; names stay clear. Default none. */
+  readonly encryption?: EncryptionOptions
 }
 
 /**
@@ -44,6 +47,7 @@ export class MysqlBackend extends SqlBackend {
       tablePrefix = 'channelkit_',
       migrate,
       busyMs = 5_000,
+      encryption,
       ...limits
     } = options
     const given = pool ?? (typeof url === 'string' ? { uri: mysqlUrl(url) } : undefined)
@@ -62,6 +66,7 @@ export class MysqlBackend extends SqlBackend {
         dialect: mysqlDialect,
         tablePrefix,
         mayMigrate: checkMigrate(migrate) === 'auto',
+        encryption,
         connect: (preparation) =>
           new MysqlClient({
             tablePrefix,

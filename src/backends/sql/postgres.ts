@@ -1,5 +1,6 @@
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import type { EncryptionOptions } from '../content-seal.ts'
 import { ServerClock } from '../server-clock.ts'
 import { PostgresClient } from './postgres-client.ts'
 import { postgresDialect } from './postgres-dialect.ts'
@@ -7,9 +8,9 @@ import type { PostgresPool } from './postgres-driver.ts'
 import { SqlBackend } from './sql-backend.ts'
 import { checkMigrate, checkServerOption, type MigrateOption } from './sql-options.ts'
 
+export type { EncryptionOptions } from '../content-seal.ts'
 export type { PostgresConnection, PostgresPool } from './postgres-driver.ts'
 export type { MigrateOption } from './sql-options.ts'
-
 /** Options of {@link PostgresBackend}. */
 export interface PostgresBackendOptions extends BackendOptions {
   /** `postgres://user:password@host:port/database`, with parameters of `pg` behind a `?`. */
@@ -42,6 +43,8 @@ export interface PostgresBackendOptions extends BackendOptions {
    * before it rejects with `ERR_BACKEND_UNAVAILABLE`, in milliseconds. Default 5,000.
    */
   readonly busyMs?: number
+  /** Encrypts the content of messages; names stay clear. Default none. */
+  readonly encryption?: EncryptionOptions
 }
 
 const schemaPattern = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/
@@ -60,6 +63,7 @@ export class PostgresBackend extends SqlBackend {
       pgbouncer = false,
       listenUrl,
       busyMs = 5_000,
+      encryption,
       ...limits
     } = options
     const given = pool ?? (url === undefined ? undefined : { connectionString: url })
@@ -85,6 +89,7 @@ export class PostgresBackend extends SqlBackend {
         tablePrefix,
         schema,
         mayMigrate: checkMigrate(migrate) === 'auto',
+        encryption,
         connect: (preparation) =>
           new PostgresClient({
             schema,

@@ -29,7 +29,9 @@ import type {
   SendOptions,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
-import { decodeContent, type Encoded, encodeContent } from '../codec.ts'
+import { type Encoded, encodeContent } from '../codec.ts'
+import { ContentCodec } from '../content-codec.ts'
+import type { EncryptionOptions } from '../content-seal.ts'
 import { resolveLimits } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ClaimQueue, type ClaimQueueOptions } from './claim-queue.ts'
@@ -67,6 +69,7 @@ export interface SqlBackendSetup {
   readonly schema?: string
   /** Whether missing tables are made on first use. Default true. */
   readonly mayMigrate?: boolean
+  readonly encryption?: EncryptionOptions | undefined
   /** Makes the client, which runs `preparation` on each new connection. */
   readonly connect: (preparation: SqlPreparation) => SqlClient
 }
@@ -98,6 +101,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   readonly supports = Object.freeze({ multipleProcesses: true })
   readonly limits: BackendLimits
   readonly counters = new Counters()
+  readonly #codec: ContentCodec
   readonly #statements: Statements
   readonly #client: SqlClient
   readonly #queue: TurnQueue
@@ -127,7 +131,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: BackendOptions, setup: SqlBackendSetup) {
-    const { dialect, tablePrefix, schema, connect } = setup
+    const { dialect, tablePrefix, schema, connect, encryption } = setup
+    this.#codec = new ContentCodec(this.counters, encryption)
     this.limits = resolveLimits(options)
     this.#statements = new Statements(dialect, tableNames(tablePrefix, schema))
     this.#mayMigrate = setup.mayMigrate ?? true
@@ -136,7 +141,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#client = connect({ isMade: () => this.#isPrepared(), make: () => this.#prepare() })
     const tokenPrefix = randomName()
     let tokens = 0
-    this.#lines = new SqlLines(this.#statements, () => `${tokenPrefix}.${++tokens}`)
+    const newToken = () => `${tokenPrefix}.${++tokens}`
+    this.#lines = new SqlLines(this.#statements, this.#codec, newToken)
     const shared = {
       statements: this.#statements,
       newTransaction: () =>
@@ -243,7 +249,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     const back = messages.map(({ id, channel, content, expiresAt, attempts }) => {
       checkNumber('id', id)
       // It was let in once; a smaller limit of this process must not lose it.
-      const encoded = encodeContent(content, Number.POSITIVE_INFINITY)
+      const encoded = this.#codec.encode(content, Number.POSITIVE_INFINITY, `c:${channel}`)
       return [id, channel, rowKind.work, null, encoded, expiresAt, attempts]
     })
     const turns = messages.map(({ turn }) => turn)
@@ -296,10 +302,11 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       }
     }
     if (encoded.length > 0) {
+      const codec = this.#codec
       const outcomes = await this.#queue.write(encoded.length, function* (transaction) {
         const found: Outcome[] = []
         for (const message of encoded) {
-          found.push(...(yield* transaction.groupSend(message.group, message.encoded)))
+          found.push(...(yield* transaction.groupSend(message.group, message.encoded, codec)))
         }
         return found
       })
@@ -523,7 +530,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     const messages: IncomingMessage[] = []
     for (const { channel, rows: taken } of claimed) {
       for (const row of taken) {
-        const content = row.decoded ?? this.#decoded(row)
+        const content = row.decoded ?? this.#codec.decode(row.content as Encoded, `c:${channel}`)
         if (!content) {
           if (row.turn) this.#passOver(row.turn)
           continue
@@ -581,7 +588,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   #encodedMessage({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): EncodedMessage {
     const fault = channelNameFault(channel)
     if (fault) throw fault
-    const encoded = encodeContent(content, this.limits.maxContentBytes)
+    const encoded = this.#codec.encode(content, this.limits.maxContentBytes, `c:${channel}`)
     if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
     checkNumber('attempts', attempts)
     const { reply_channel: reply } = content
@@ -594,19 +601,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   /** What a row tells an inbox, or `undefined` when it is damaged. */
   #entry(inbox: string, row: MessageRow): InboxEntry | undefined {
     try {
-      return entryOf(inbox, row)
+      return entryOf(inbox, row, this.#codec)
     } catch {
-      this.counters.add('dropped.invalid')
-      return undefined
-    }
-  }
-
-  /** The content, or `undefined` when another program has written something else there. */
-  #decoded(row: MessageRow): Content | undefined {
-    try {
-      return decodeContent(row.content as Encoded)
-    } catch (error) {
-      if (!isChannelkitError(error, 'ERR_INVALID_CONTENT')) throw error
       this.counters.add('dropped.invalid')
       return undefined
     }
@@ -739,19 +735,28 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   }
 }
 
-/** @throws {Error} for a row that was not written here. */
-function entryOf(inbox: string, { kind, target, content }: MessageRow): InboxEntry {
+/**
+ * `undefined` where the codec has counted a drop.
+ *
+ * @throws {Error} for a row that was not written here.
+ */
+function entryOf(
+  inbox: string,
+  { kind, target, content }: MessageRow,
+  codec: ContentCodec,
+): InboxEntry | undefined {
   if (typeof target !== 'string') throw new TypeError('a row has no target')
   const channel = inbox + target
   switch (kind) {
-    case rowKind.reply:
-      return { kind: 'message', channel, content: decodeContent(content as Encoded) }
-    case rowKind.group:
-      return {
-        kind: 'group',
-        group: groupOfKey(target),
-        content: decodeContent(content as Encoded),
-      }
+    case rowKind.reply: {
+      const decoded = codec.decode(content as Encoded, `c:${channel}`)
+      return decoded && { kind: 'message', channel, content: decoded }
+    }
+    case rowKind.group: {
+      const group = groupOfKey(target)
+      const decoded = codec.decode(content as Encoded, `g:${group}`)
+      return decoded && { kind: 'group', group, content: decoded }
+    }
     case rowKind.add:
     case rowKind.discard: {
       const [group, expiresAt] = JSON.parse(textOf(content)) as [unknown, unknown]

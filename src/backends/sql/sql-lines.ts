@@ -1,6 +1,7 @@
 import type { Content } from '../../content.ts'
 import type { AdvanceOptions, LineOptions, LineTurn } from '../channel-backend.ts'
-import { decodeContent, type Encoded } from '../codec.ts'
+import type { Encoded } from '../codec.ts'
+import type { ContentCodec } from '../content-codec.ts'
 import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
 import { lineKey, parkedChannel, rowKind } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
@@ -50,11 +51,13 @@ export class SqlLines {
   readonly #statements: Statements
   readonly #dialect: SqlDialect
   readonly #tables: TableNames
+  readonly #codec: ContentCodec
   readonly #newToken: () => string
   readonly #oldest = new Map<number, string>()
 
-  constructor(statements: Statements, newToken: () => string) {
+  constructor(statements: Statements, codec: ContentCodec, newToken: () => string) {
     this.#statements = statements
+    this.#codec = codec
     this.#dialect = statements.dialect
     this.#tables = statements.tables
     this.#newToken = newToken
@@ -95,7 +98,7 @@ export class SqlLines {
       if (channels.includes(channel)) {
         const token = this.#newToken()
         const turn = { line: name, token, expiresAt }
-        next.push({ ...row, channel, decoded: decoded(row), turn })
+        next.push({ ...row, channel, decoded: this.#decoded({ ...row, channel }), turn })
         changed.push({ name, token, ready_id: null, expires_at: expiresAt })
       } else {
         changed.push({ name, token: null, ready_id: row.id, expires_at: row.expires_at })
@@ -327,13 +330,17 @@ export class SqlLines {
 
   #met(row: Met['row']): Met {
     const read = { ...row, content: this.#dialect.contentOf(row.content) }
-    const content = decoded(read)
+    const content = this.#decoded(read)
     const line = content?.reply_channel
     return {
       row: read,
       decoded: content,
       line: typeof line === 'string' ? lineKey(line) : undefined,
     }
+  }
+
+  #decoded({ channel, content }: Pick<LinedRow, 'channel' | 'content'>): Content | undefined {
+    return this.#codec.peek(content as Encoded, `c:${channel}`)
   }
 
   /** For so many channels: reads no more of each than are asked for, however many wait. */
@@ -360,13 +367,4 @@ function byId(a: Met, b: Met): number {
 function parkedRow(row: Met['row'], line: string): readonly SqlValue[] {
   const { id, channel, content, expires_at, attempts } = row
   return [id, parkedChannel(channel), rowKind.parked, line, content, expires_at, attempts]
-}
-
-/** The content, or undefined when another program has written something else there. */
-function decoded({ content }: Pick<MessageRow, 'content'>): Content | undefined {
-  try {
-    return decodeContent(content as Encoded)
-  } catch {
-    return undefined
-  }
 }

@@ -1,13 +1,14 @@
 import { resolve } from 'node:path'
 import { ChannelkitError, shown } from '../../errors.ts'
 import type { BackendOptions } from '../channel-backend.ts'
+import type { EncryptionOptions } from '../content-seal.ts'
 import { SqlBackend } from './sql-backend.ts'
 import { SqliteClient } from './sqlite-client.ts'
 import { sqliteDialect } from './sqlite-dialect.ts'
 import type { SqliteDatabase, SqliteDriverName } from './sqlite-driver.ts'
 
+export type { EncryptionOptions } from '../content-seal.ts'
 export type { SqliteDatabase, SqliteDriverName, SqliteStatement } from './sqlite-driver.ts'
-
 /** Options of {@link SqliteBackend}. */
 export interface SqliteBackendOptions extends BackendOptions {
   /**
@@ -30,6 +31,8 @@ export interface SqliteBackendOptions extends BackendOptions {
    * `ERR_BACKEND_UNAVAILABLE`, in milliseconds. Default 5,000.
    */
   readonly busyMs?: number
+  /** Encrypts the content of messages; names stay clear. Default none. */
+  readonly encryption?: EncryptionOptions
 }
 
 /**
@@ -39,7 +42,14 @@ export interface SqliteBackendOptions extends BackendOptions {
 export class SqliteBackend extends SqlBackend {
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
   constructor(options: SqliteBackendOptions) {
-    const { file, driver, tablePrefix = 'channelkit_', busyMs = 5_000, ...limits } = options
+    const {
+      file,
+      driver,
+      tablePrefix = 'channelkit_',
+      busyMs = 5_000,
+      encryption,
+      ...limits
+    } = options
     if (typeof file !== 'string' || file === '' || file.startsWith(':memory:')) {
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
@@ -55,6 +65,7 @@ export class SqliteBackend extends SqlBackend {
     super(limits, {
       dialect: sqliteDialect,
       tablePrefix,
+      encryption,
       connect: (preparation) =>
         new SqliteClient({ file: resolve(file), driver, busyMs, preparation }),
     })

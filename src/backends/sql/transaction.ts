@@ -7,6 +7,7 @@ import type {
   Membership,
 } from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
+import type { ContentCodec } from '../content-codec.ts'
 import type { MessageRow } from './dialect.ts'
 import { groupKey, neverMs, rowKind, textOf } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
@@ -129,7 +130,7 @@ export class Transaction implements LineWork {
   }
 
   /** Gives each inbox of the group and each member work channel one copy. */
-  *groupSend(group: string, encoded: Encoded): SqlWork<readonly Outcome[]> {
+  *groupSend(group: string, encoded: Encoded, codec: ContentCodec): SqlWork<readonly Outcome[]> {
     const key = groupKey(group)
     const expiresAt = this.now + this.#limits.expiryMs
     let receivers = this.#groups.get(key)
@@ -145,13 +146,15 @@ export class Transaction implements LineWork {
       this.#groups.set(key, receivers)
     }
     const outcomes: Outcome[] = []
+    const forInboxes = codec.seal(encoded, `g:${group}`)
     for (const receiver of receivers) {
       if (isReplyChannel(receiver)) {
         if (!this.#room.has(receiver)) yield* this.#lookAtInbox(receiver)
-        outcomes.push(this.#store([receiver, rowKind.group, key, encoded, expiresAt, 0]))
+        outcomes.push(this.#store([receiver, rowKind.group, key, forInboxes, expiresAt, 0]))
       } else {
         if (!this.#room.has(receiver)) yield* this.#lookAtChannel(receiver)
-        outcomes.push(this.#store([receiver, rowKind.work, null, encoded, expiresAt, 0]))
+        const forChannel = codec.seal(encoded, `c:${receiver}`)
+        outcomes.push(this.#store([receiver, rowKind.work, null, forChannel, expiresAt, 0]))
       }
     }
     return outcomes

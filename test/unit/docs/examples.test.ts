@@ -1,10 +1,12 @@
+import { randomBytes } from 'node:crypto'
 import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { defineRouting } from 'channelkit'
+import { defineRouting, Site } from 'channelkit'
+import { RedisBackend } from 'channelkit/redis'
 import { TestSite } from 'channelkit/testing'
 import { MemoryStore } from 'express-session'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { codeBlocks, writeBlocks } from '../../support/code-blocks.ts'
 
 const modules = new URL('../../../node_modules', import.meta.url)
@@ -57,6 +59,20 @@ describe('docs/sessions.md', () => {
     expect(signedOut.status).toBe(302)
     expect(ticketApp).toBeTypeOf('function')
     await config.session.store.close()
+  })
+})
+
+describe('docs/operating.md', () => {
+  it('has a config that makes a backend', async () => {
+    vi.stubEnv('CHANNEL_KEYS', [1, 2].map(() => randomBytes(32).toString('base64')).join())
+    await using files = await writeBlocks(await codeBlocks('docs/operating.md'))
+
+    const { default: config } = await load(files.folder, 'channels.config.ts')
+    const site = await Site.load(config)
+
+    expect(site.backend()).toBeInstanceOf(RedisBackend)
+    await site.close()
+    vi.unstubAllEnvs()
   })
 })
 
