@@ -40,6 +40,9 @@ export async function keepInUserGroup(message: Message, session: ChannelSession)
   transferring.delete(session)
   const user = transferredTo(session)
   if (user) await joinGroupsOf(message, user)
+  // Whoever ended the session meanwhile has not met this socket; a handshake looks again by itself.
+  const isEntering = message.channel === 'websocket.connect'
+  if (user && !isEntering && isOfSocket(message)) await closeIfEnded(message, user)
   if (!before || !isOfSocket(message)) return
   const current: readonly string[] = user ? groupsOf(user) : []
   const channel = message.replyChannel.name
@@ -144,6 +147,12 @@ async function closeGroup(
   })
   const failed = (await Promise.allSettled(closing)).find(({ status }) => status === 'rejected')
   if (failed?.status === 'rejected') throw failed.reason
+}
+
+async function closeIfEnded(message: Message, { session }: TransferredUser): Promise<void> {
+  if (await currentSite().sessions().load(session)) return
+  const { code, reason } = signedOut
+  await message.replyChannel.send({ close: code, reason }, { immediately: true })
 }
 
 function isOfSocket(message: Message): boolean {

@@ -384,6 +384,29 @@ describe('disconnectUser', () => {
     setCurrentSite(undefined)
   })
 
+  it('misses no socket that is given a user while their session ends', async () => {
+    const { auth } = newAccounts()
+    await using site = await openSessionSite(
+      {
+        'websocket.connect': httpSession(() => {}),
+        'websocket.receive': channelSession(
+          httpSessionUser((message) => {
+            transferUser(message.httpSession, message.channelSession)
+            site.endElsewhere('a')
+            return disconnectUser(1)
+          }),
+        ),
+      },
+      { auth },
+    )
+    await site.put('a', { userId: 1 })
+    const ann = await site.connect('/', 'a')
+
+    ann.send('?')
+
+    expect(await ann.expectClosed()).toEqual({ code: 4001, reason: 'signed out' })
+  })
+
   it('does not reach a socket that was transferred to someone else', async () => {
     const { auth } = newAccounts()
     await using site = await openSessionSite(
