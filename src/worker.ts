@@ -290,7 +290,7 @@ export class Worker {
 
   async #receiveLoop(): Promise<void> {
     const { signal } = this.#stopping
-    const backoff = new Backoff(this.#clock, { firstMs: 100, longestMs: 5_000 })
+    const backoff = new Backoff(this.#clock, { firstMs: 100, longestMs: 1_000 })
     while (!signal.aborted) {
       const free = this.#concurrency - this.#running.size
       if (free <= 0) {

@@ -147,7 +147,7 @@ export class Hub {
 
   async #replyLoop(): Promise<void> {
     const { signal } = this.#stopping
-    const backoff = new Backoff(this.backend.limits.clock, { firstMs: 50, longestMs: 2_000 })
+    const backoff = new Backoff(this.backend.limits.clock, { firstMs: 50, longestMs: 500 })
     while (!signal.aborted) {
       try {
         const deliveries = await this.inbox.receive({

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,16 +20,49 @@ export class RedisServer {
     this.#settings = settings
   }
 
-  /** @param settings - further arguments, such as `--requirepass`, `secret`. */
+  /**
+   * @param settings - further arguments, such as `--requirepass`, `secret`. Where the last is
+   *   `--tls-port`, a port is added to it.
+   */
   static async start(...settings: readonly string[]): Promise<RedisServer> {
     const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
-    const server = new RedisServer(await freePort(), folder, settings)
+    const isSecure = settings.at(-1) === '--tls-port'
+    const all = isSecure ? [...settings, String(await freePort())] : settings
+    const server = new RedisServer(await freePort(), folder, all)
     await server.start()
     return server
   }
 
+  /** A sentinel that watches `master` as `mymaster`, alone. */
+  static async startSentinel(master: RedisServer): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
+    const file = join(folder, 'sentinel.conf')
+    await writeFile(
+      file,
+      [
+        `sentinel monitor mymaster 127.0.0.1 ${master.port} 1`,
+        'sentinel down-after-milliseconds mymaster 1000',
+        'sentinel failover-timeout mymaster 5000',
+        '',
+      ].join('\n'),
+    )
+    const server = new RedisServer(await freePort(), folder, [file, '--sentinel'])
+    await server.start()
+    return server
+  }
+
+  /** What a sentinel knows of `mymaster`. */
+  async sentinelInfo(): Promise<string> {
+    const fields = (await this.command('SENTINEL', 'MASTER', 'mymaster')) as unknown[]
+    return fields.map((value, index) => `${value}${index % 2 === 0 ? ' ' : '\n'}`).join('')
+  }
+
   get url(): string {
     return `redis://127.0.0.1:${this.port}`
+  }
+
+  get tlsPort(): number {
+    return Number(this.#settings.at(-1))
   }
 
   /** Starts it again, with the data that it wrote into its folder. */
@@ -62,7 +95,7 @@ export class RedisServer {
 
   /** Runs one command. */
   async command(...args: readonly string[]): Promise<unknown> {
-    const client = createClient({ url: this.url })
+    const client = createClient({ url: this.url, RESP: 2 })
     client.on('error', () => {})
     await client.connect()
     try {

@@ -30,7 +30,7 @@ export function createRedisStore(
           ...options,
           url: redisUrlIn(folder),
           prefix,
-          timeoutMs: 400,
+          timeoutMs: 1_000,
         }),
       async breakConnection() {
         const socket = join(folder, 'redis.sock')

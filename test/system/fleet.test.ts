@@ -3,13 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import { type Cli, createSiteFolder, type SiteFolder } from '../support/cli.ts'
+import { RedisServer, startRedisCluster } from '../support/redis-server.ts'
 
-const config = `
+const configOf = (backend: string): string => `
 import { defineConfig, defineRouting } from 'channelkit'
 export default defineConfig({
   channelBackends: {
     default: {
-      backend: 'sqlite:channels.sqlite',
+      backend: '${backend}',
       routing: defineRouting({
         'websocket.receive': async (message) => {
           // Long enough that a worker is always running some when it is killed.
@@ -69,58 +70,89 @@ function duplicates({ received }: Tally): number {
   return [...received.values()].filter((times) => times > 1).length
 }
 
-describe('a fleet of two interface servers and two workers on SQLite', () => {
-  let site: SiteFolder
-  let workers: Cli[]
-  let ports: string[]
+const places = [
+  ['SQLite', async () => ({ url: 'sqlite:channels.sqlite', stop: async () => {} })],
+  [
+    'Redis',
+    async () => {
+      const server = await RedisServer.start()
+      return { url: server.url, stop: () => server[Symbol.asyncDispose]() }
+    },
+  ],
+  [
+    'a Redis Cluster',
+    async () => {
+      const servers = await startRedisCluster()
+      return {
+        url: `redis+cluster://${servers.map(({ port }) => `127.0.0.1:${port}`).join(',')}`,
+        stop: async () => {
+          for (const server of servers) await server[Symbol.asyncDispose]()
+        },
+      }
+    },
+  ],
+] as const
 
-  beforeEach(async () => {
-    site = await createSiteFolder({ 'channels.config.ts': config })
-    const servers = ['a', 'b'].map(() => site.start('runwsserver', '--port', '0'))
-    workers = ['a', 'b'].map(() => site.start('runworker', '--concurrency', '50'))
-    const urls = await Promise.all(servers.map((server) => server.url()))
-    await Promise.all(workers.map((worker) => worker.started()))
-    ports = urls.map((url) => new URL(url).port)
-  })
+describe.each(places)(
+  'a fleet of two interface servers and two workers on %s',
+  (_name, startPlace) => {
+    let place: { readonly url: string; readonly stop: () => Promise<void> }
+    let site: SiteFolder
+    let workers: Cli[]
+    let ports: string[]
 
-  afterEach(() => site.dispose())
-
-  it('answers each of 20,000 messages of 200 sockets exactly once', async () => {
-    const tally = await openAll(ports)
-
-    await sendAll(tally, () => {})
-    await settled(tally, socketCount * messagesPerSocket)
-
-    expect(tally.received.size).toBe(socketCount * messagesPerSocket)
-    expect(duplicates(tally)).toBe(0)
-    expect(tally.closed).toEqual([])
-  })
-
-  it('loses at most what a killed worker was running, doubles nothing and closes no socket', async () => {
-    const tally = await openAll(ports)
-
-    await sendAll(tally, () => workers[0]?.kill('SIGKILL'))
-    await settled(tally, socketCount * messagesPerSocket)
-
-    const lost = socketCount * messagesPerSocket - tally.received.size
-    console.log(`a killed worker of concurrency 50: ${lost} of 20,000 messages lost`)
-    expect(lost).toBeLessThanOrEqual(50)
-    expect(duplicates(tally)).toBe(0)
-    expect(tally.closed).toEqual([])
-  })
-
-  it('loses nothing when every worker is replaced, one after the other', async () => {
-    const tally = await openAll(ports)
-
-    await sendAll(tally, () => {
-      for (const worker of workers) worker.kill('SIGTERM')
-      site.start('runworker')
+    beforeEach(async () => {
+      place = await startPlace()
+      site = await createSiteFolder({ 'channels.config.ts': configOf(place.url) })
+      const servers = ['a', 'b'].map(() => site.start('runwsserver', '--port', '0'))
+      workers = ['a', 'b'].map(() => site.start('runworker', '--concurrency', '50'))
+      const urls = await Promise.all(servers.map((server) => server.url()))
+      await Promise.all(workers.map((worker) => worker.started()))
+      ports = urls.map((url) => new URL(url).port)
     })
-    await settled(tally, socketCount * messagesPerSocket)
 
-    expect(tally.received.size).toBe(socketCount * messagesPerSocket)
-    expect(duplicates(tally)).toBe(0)
-    expect(tally.closed).toEqual([])
-    for (const worker of workers) expect((await worker.ended()).exitCode).toBe(0)
-  })
-})
+    afterEach(async () => {
+      await site.dispose()
+      await place.stop()
+    })
+
+    it('answers each of 20,000 messages of 200 sockets exactly once', async () => {
+      const tally = await openAll(ports)
+
+      await sendAll(tally, () => {})
+      await settled(tally, socketCount * messagesPerSocket)
+
+      expect(tally.received.size).toBe(socketCount * messagesPerSocket)
+      expect(duplicates(tally)).toBe(0)
+      expect(tally.closed).toEqual([])
+    })
+
+    it('loses at most what a killed worker was running, doubles nothing and closes no socket', async () => {
+      const tally = await openAll(ports)
+
+      await sendAll(tally, () => workers[0]?.kill('SIGKILL'))
+      await settled(tally, socketCount * messagesPerSocket)
+
+      const lost = socketCount * messagesPerSocket - tally.received.size
+      console.log(`a killed worker of concurrency 50: ${lost} of 20,000 messages lost`)
+      expect(lost).toBeLessThanOrEqual(50)
+      expect(duplicates(tally)).toBe(0)
+      expect(tally.closed).toEqual([])
+    })
+
+    it('loses nothing when every worker is replaced, one after the other', async () => {
+      const tally = await openAll(ports)
+
+      await sendAll(tally, () => {
+        for (const worker of workers) worker.kill('SIGTERM')
+        site.start('runworker')
+      })
+      await settled(tally, socketCount * messagesPerSocket)
+
+      expect(tally.received.size).toBe(socketCount * messagesPerSocket)
+      expect(duplicates(tally)).toBe(0)
+      expect(tally.closed).toEqual([])
+      for (const worker of workers) expect((await worker.ended()).exitCode).toBe(0)
+    })
+  },
+)

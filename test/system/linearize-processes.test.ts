@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { openBackendUrl } from '../../src/backends/open-url.ts'
 import { silentLogger } from '../../src/logger.ts'
 import { SiteSessions } from '../../src/sessions/site-sessions.ts'
+import { redisPlaces } from '../support/redis-places.ts'
 import { type SqlPlace, sqlPlaces } from '../support/sql-places.ts'
 
 const script = fileURLToPath(new URL('../support/linearize-process.ts', import.meta.url))
@@ -106,9 +107,11 @@ function check(all: readonly Note[], killed: ReadonlySet<number>): void {
   }
 }
 
-describe.each(Object.keys(sqlPlaces))('linearize in several processes on %s', (name) => {
+const places = { ...sqlPlaces, ...redisPlaces }
+
+describe.each(Object.keys(places))('linearize in several processes on %s', (name) => {
   beforeAll(async () => {
-    place = (await sqlPlaces[name]?.()) as SqlPlace
+    place = (await places[name]?.()) as SqlPlace
   })
 
   afterAll(() => place[Symbol.asyncDispose]())

@@ -3,6 +3,8 @@ import type { BatchMark } from '../channel-backend.ts'
 
 /** One entry to be stored. */
 export interface NewEntry {
+  /** Where a slot has several. */
+  readonly channel?: string
   readonly body: string | Buffer
   /** Time of expiry, where it is not the standard one. */
   readonly expiresAt?: number | undefined
@@ -27,6 +29,8 @@ interface Call<Entry> {
   readonly outcomes: Outcome[]
   /** How many of its entries are in batches by now. */
   taken: number
+  /** Channels that had no room in an earlier part. */
+  refused: Set<string | undefined> | undefined
   /** How many batches it was divided into by now. */
   parts: number
   isFailed: boolean
@@ -45,15 +49,19 @@ const allStored: readonly Outcome[] = Object.freeze([])
  * way, into batches, one at a time and in the order of the calls.
  */
 export class BatchQueue<Entry extends NewEntry> {
-  readonly #sender: string
+  readonly #sender: () => { readonly sender: string; readonly number: number }
   readonly #store: StoreBatch<Entry>
   #calls: Call<Entry>[] = []
-  #number = 0
   #isRunning = false
   readonly #onIdle: (() => void) | undefined
   readonly #idle: (() => void)[] = []
 
-  constructor(sender: string, store: StoreBatch<Entry>, onIdle?: () => void) {
+  /** @param sender - numbers a batch that has no mark, higher than all before. */
+  constructor(
+    sender: () => { readonly sender: string; readonly number: number },
+    store: StoreBatch<Entry>,
+    onIdle?: () => void,
+  ) {
     this.#sender = sender
     this.#store = store
     this.#onIdle = onIdle
@@ -62,7 +70,7 @@ export class BatchQueue<Entry extends NewEntry> {
   /** Resolves with the outcomes by place; empty when all is stored. */
   add(entries: readonly Entry[], mark?: BatchMark): Promise<readonly Outcome[]> {
     return new Promise((resolve, reject) => {
-      const rest = { outcomes: [], taken: 0, parts: 0, isFailed: false }
+      const rest = { outcomes: [], taken: 0, parts: 0, refused: undefined, isFailed: false }
       this.#calls.push({ entries, mark, ...rest, resolve, reject })
       if (this.#isRunning) return
       this.#isRunning = true
@@ -85,16 +93,16 @@ export class BatchQueue<Entry extends NewEntry> {
 
   async #runOne(): Promise<void> {
     const { entries, spans, id } = this.#next()
+    if (entries.length === 0) return
     try {
       const account = await this.#store(entries, id)
       const outcomes = readAccount(account, entries.length)
-      for (const { call, from, start, count } of spans) {
-        for (let index = 0; index < count && outcomes; index++) {
+      for (const { call, start, places } of spans) {
+        for (let index = 0; index < places.length && outcomes; index++) {
           const outcome = outcomes[start + index]
-          if (outcome) call.outcomes[from + index] = outcome
+          if (outcome) this.#refuse(call, places[index] as number, outcome)
         }
-        if (call.isFailed || from + count < call.entries.length) continue
-        call.resolve(call.outcomes.length > 0 ? call.outcomes : allStored)
+        this.#resolve(call)
       }
     } catch (error) {
       for (const { call } of spans) {
@@ -103,6 +111,17 @@ export class BatchQueue<Entry extends NewEntry> {
       }
       this.#calls = this.#calls.filter(({ isFailed }) => !isFailed)
     }
+  }
+
+  #refuse(call: Call<Entry>, place: number, outcome: Outcome): void {
+    call.outcomes[place] = outcome
+    call.refused ??= new Set()
+    call.refused.add(call.entries[place]?.channel)
+  }
+
+  #resolve(call: Call<Entry>): void {
+    if (call.isFailed || call.taken < call.entries.length) return
+    call.resolve(call.outcomes.length > 0 ? call.outcomes : allStored)
   }
 
   #next(): { entries: Entry[]; spans: Span<Entry>[]; id: BatchId } {
@@ -114,35 +133,40 @@ export class BatchQueue<Entry extends NewEntry> {
       const call = this.#calls[0] as Call<Entry>
       // A marked call has batches of its own, divided the same way whenever it is made again.
       if (call.mark && entries.length > 0) break
-      const from = call.taken
-      const start = entries.length
-      while (call.taken < call.entries.length) {
+      const span: Span<Entry> = { call, start: entries.length, places: [] }
+      for (; call.taken < call.entries.length; call.taken++) {
         const entry = call.entries[call.taken] as Entry
+        if (call.refused?.has(entry.channel)) {
+          // Nothing overtakes what an earlier part of the call had no room for.
+          call.outcomes[call.taken] = 'full'
+          continue
+        }
         const isFull = entries.length >= mostEntries || bytes + entry.body.length > mostBytes
         if (isFull && entries.length > 0) break
         entries.push(entry)
         bytes += entry.body.length
-        call.taken++
+        span.places.push(call.taken)
       }
-      if (call.taken > from) spans.push({ call, from, start, count: call.taken - from })
+      if (span.places.length > 0) spans.push(span)
       if (call.mark) {
         id = { sender: call.mark.sender, number: call.mark.number, part: call.parts++ }
       }
       if (call.taken < call.entries.length) break
       this.#calls.shift()
+      if (span.places.length === 0) this.#resolve(call)
       if (call.mark) break
     }
-    return { entries, spans, id: id ?? { sender: this.#sender, number: ++this.#number, part: 0 } }
+    return { entries, spans, id: id ?? { ...this.#sender(), part: 0 } }
   }
 }
 
 /** The part of a batch that is one call's. */
 interface Span<Entry> {
   readonly call: Call<Entry>
-  /** First place in the call, and in the batch. */
-  readonly from: number
+  /** First place in the batch. */
   readonly start: number
-  readonly count: number
+  /** Its entries' places in the call. */
+  readonly places: number[]
 }
 
 const reasons: Readonly<Record<string, Outcome>> = { f: 'full', l: 'line-full' }

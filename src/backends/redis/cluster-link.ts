@@ -36,6 +36,7 @@ const maxRemembered = 10_000
  */
 export class ClusterLink implements RedisLink {
   readonly publish = 'PUBLISH'
+  readonly timeoutMs: number
   readonly #options: ClusterLinkOptions
   readonly #nodes = new Map<string, ServerLink>()
   readonly #subscriptions = new Map<string, { readonly subscriber: Subscriber; node: string }>()
@@ -49,6 +50,7 @@ export class ClusterLink implements RedisLink {
 
   constructor(options: ClusterLinkOptions) {
     this.#options = options
+    this.timeoutMs = options.timeoutMs
   }
 
   async open(): Promise<void> {

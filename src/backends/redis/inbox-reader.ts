@@ -48,16 +48,15 @@ export class InboxReader {
   /** To be called with what is published for the inbox. */
   readonly hear = (message: Buffer): void => {
     const space = message.indexOf(0x20)
+    // Without entries it tells what was lost together with a connection.
     this.#handed = Number(message.toString('latin1', 0, space))
     for (const { entry } of unpack(message, space + 1)) this.#arrived.push(entry)
     this.#onArrival?.()
     this.#wait?.wake()
   }
 
-  /** What was published until now has arrived or is lost. */
-  restart(handed: number): void {
-    this.#handed = handed
-    this.#onArrival?.()
+  /** Something may lie in the inbox: its reader is not registered as waiting any more. */
+  look(): void {
     this.#wait?.wake()
   }
 

@@ -107,6 +107,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   /** Announcements of this process, to be made again where they were lost. */
   readonly #announced = new Map<string, { readonly json: string; readonly until: number }>()
   #handBacks = 0
+  #batches = 0
+  readonly #nextBatch = () => ({ sender: this.#process, number: ++this.#batches })
   #lastClaim = 0
   #isHealing = false
   #cleaning: Promise<number> | undefined
@@ -131,7 +133,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       this.#reader.failAll(error)
       for (const { reader } of this.#inboxes.values()) reader.fail(error)
     })
-    this.#work = new BatchQueue(this.#process, (entries, id) => this.#storeWork(entries, id))
+    this.#work = new BatchQueue(this.#nextBatch, (entries, id) => this.#storeWork(entries, id))
     this.#reader = new WorkReader({
       clock: this.limits.clock,
       claim: (channels, receive, max, slot) => this.#claim(channels, receive, max, slot),
@@ -213,7 +215,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
 
   async handBack(messages: readonly IncomingMessage[]): Promise<void> {
     this.#checkOpen()
-    const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0 }
+    const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0, ...this.#deadline() }
     const args: (string | Buffer)[] = []
     for (const { id: place, channel, content, expiresAt, attempts, turn } of messages) {
       checkNumber('expiresAt', expiresAt)
@@ -240,7 +242,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const kept = [...turns]
     const channels = [...options.channels]
     const token = this.#tokenStart()
-    const order = { c: channels, lease: options.leaseMs, t: token, u: this.#link.publish }
+    const { publish: u } = this.#link
+    const order = { c: channels, lease: options.leaseMs, t: token, u, ...this.#deadline() }
     const [now, expired, packed, lost] = await this.#call<[Buffer, number, Buffer, Buffer]>(
       scripts.advance,
       this.#bases.work,
@@ -282,6 +285,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
           base,
           String(max),
           waits ? '1' : '0',
+          String(this.#deadline().d ?? ''),
         )
         const entries = unpack(packed).map(({ entry }) => entry)
         return { isOpen: isOpen === 1, handed, entries }
@@ -544,15 +548,14 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     return count
   }
 
-  /** @returns whether the server knew it. */
-  async #openInbox(name: string): Promise<boolean> {
-    const [wasOpen, handed] = await this.#call<[number, number]>(
-      scripts.openInbox,
-      this.#bases.inbox(name),
-      String(this.#inboxLeaseMs),
-    )
-    if (wasOpen === 0) this.#inboxes.get(name)?.reader.restart(handed)
-    return wasOpen === 1
+  /**
+   * @param publish - tells its reader, behind what was handed over, what that should be.
+   * @returns whether the server knew it.
+   */
+  async #openInbox(name: string, publish = ''): Promise<boolean> {
+    const base = this.#bases.inbox(name)
+    const lease = String(this.#inboxLeaseMs)
+    return (await this.#call<number>(scripts.openInbox, base, lease, publish)) === 1
   }
 
   async #noteInboxes(names: readonly string[]): Promise<void> {
@@ -576,9 +579,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     try {
       let isLost = false
       for (const [name, { reader }] of this.#inboxes) {
-        const wasOpen = await this.#openInbox(name)
+        const wasOpen = await this.#openInbox(name, this.#link.publish)
         isLost ||= !wasOpen
-        reader.restart(0)
+        reader.look()
       }
       if (!isLost) return
       await this.#noteInboxes([...this.#inboxes.keys()])
@@ -624,6 +627,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const order = {
       c: turned,
       m: max,
+      ...this.#deadline(),
       ...(slot !== undefined && { w: `${this.#process}/${slot}` }),
       ...(lines &&
         ofLines.length > 0 && {
@@ -751,6 +755,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       s: sender,
       n: number,
       p: part,
+      ...this.#deadline(),
       c: channels,
       k: channels.map((channel) => this.limits.capacityOf(channel)),
       ...(channels.length > 1 && { o: places }),
@@ -777,8 +782,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     let queue = this.#pushes.get(inbox)
     if (!queue) {
       queue = new BatchQueue<NewInboxEntry>(
-        // Numbers begin anew with each queue.
-        `${this.#process}.${randomName()}`,
+        this.#nextBatch,
         (batch, id) => this.#storePush(inbox, batch, id),
         () => this.#pushes.delete(inbox),
       )
@@ -796,6 +800,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       s: sender,
       n: number,
       p: part,
+      ...this.#deadline(),
       t: entries.map(({ kind }) => kind).join(''),
       ...expiriesOf(entries),
       x: this.limits.expiryMs,
@@ -956,6 +961,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     ...args: readonly (string | Buffer)[]
   ): Promise<Reply> {
     return this.#link.call<Reply>(script, base, [this.#now(), ...args])
+  }
+
+  /** From when on a call is not to be carried out, should it lie in a connection until then. */
+  #deadline(): { readonly d?: number } {
+    return this.#ownClock ? { d: this.limits.clock.now() + this.#link.timeoutMs } : {}
   }
 
   #now(): string {

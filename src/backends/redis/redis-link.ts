@@ -8,6 +8,8 @@ export type Subscriber = (message: Buffer) => void
 export interface RedisLink {
   /** The command that reaches subscribers from a script. */
   readonly publish: 'PUBLISH' | 'SPUBLISH'
+  /** How long a call waits, in milliseconds. */
+  readonly timeoutMs: number
   open(): Promise<void>
   /**
    * Runs a script in the slot of `base`, again when the connection was lost under it.

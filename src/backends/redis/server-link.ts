@@ -52,6 +52,7 @@ interface Waiter {
  */
 export class ServerLink implements RedisLink {
   readonly publish = 'PUBLISH'
+  readonly timeoutMs: number
   readonly #options: ServerLinkOptions
   readonly #backoff = new Backoff(systemClock, retryMs)
   readonly #subscriptions = new Map<string, Subscriber>()
@@ -69,6 +70,7 @@ export class ServerLink implements RedisLink {
 
   constructor(options: ServerLinkOptions) {
     this.#options = options
+    this.timeoutMs = options.timeoutMs
   }
 
   async open(): Promise<void> {
@@ -194,8 +196,10 @@ export class ServerLink implements RedisLink {
     }
   }
 
-  #connected(): Promise<Connection> {
-    if (this.#isClosed || this.#isAway) return Promise.reject(this.#unavailable(this.#lastError))
+  async #connected(): Promise<Connection> {
+    // To read the package may take longer than calls wait.
+    if (!this.#wasUp) await loadRedis()
+    if (this.#isClosed || this.#isAway) throw this.#unavailable(this.#lastError)
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject })
       this.#connectSoon(0)
@@ -293,7 +297,7 @@ export class ServerLink implements RedisLink {
       await Promise.race([opened, late])
     } catch (error) {
       for (const each of clients) destroy(each)
-      throw error
+      throw isOutage(error) ? error : replyFault(error, shownAs)
     } finally {
       cancelDeadline()
     }

@@ -41,7 +41,9 @@ import { createHash } from 'node:crypto'
  *
  * In a group: `m` sorted set, member → its expiry; `i` hash, inbox or work channel → how many members.
  *
- * In both: `sender:SENDER` hash, the number `n` of the sender's last batch and the outcome of each
+ * An order may have a `d`, the time from which on it is not carried out, since its caller has given up.
+ *
+ * In `{work}` and inboxes: `sender:SENDER` hash, the number `n` of the sender's last batch and the outcome of each
  * of its parts, so that a batch which is sent again is not stored again.
  *
  * Packed entries: for each INDEX `:` TURN `:` LENGTH `:` ENTRY, where INDEX is the place of its channel in the
@@ -67,8 +69,11 @@ local function pack(index, turn, entry)
   packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
   packed[n + 2] = entry
 end
+-- Whether the caller has given up: the call lay in a connection of a server that stood still.
+local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil.
 local function done_before(order)
+  if is_late(order) then return 'late' end
   local key = base .. 'sender:' .. order.s
   local found = call('HMGET', key, 'n', 'p' .. order.p)
   local number = tonumber(found[1] or -1)
@@ -386,6 +391,7 @@ const claim = script(
   `
 local order = cjson.decode(ARGV[2])
 publish = order.u
+if is_late(order) then return {shown(now), 0, 0, ''} end
 local left = order.m
 local plain = order.c
 local more = {}
@@ -619,6 +625,7 @@ const advance = script(
 local order = cjson.decode(ARGV[2])
 publish = order.u
 look_ms = order.lease
+if is_late(order) then return {shown(now), 0, '', string.rep('1', (#ARGV - 2) / 2)} end
 local index = {}
 for i, name in ipairs(order.c) do index[name] = i end
 local lost = {}
@@ -914,7 +921,7 @@ return {shown(now), expired, outcome}
 )
 
 /**
- * `{reply.…!}`, now, most entries, `1` to wait when there is none. Returns now, `1` when the inbox is
+ * `{reply.…!}`, now, most entries, `1` to wait when there is none, until when or nothing. Returns now, `1` when the inbox is
  * open, how often it was handed entries, and packed entries, expired ones among them.
  */
 const take = script(
@@ -922,6 +929,9 @@ const take = script(
   inboxLibrary,
   `
 local found = call('HMGET', meta, 'o', 'h')
+if ARGV[4] ~= '' and now > tonumber(ARGV[4]) then
+  return {shown(now), 1, tonumber(found[2] or 0), ''}
+end
 local got = call('LPOP', queue, tonumber(ARGV[2])) or {}
 local changes = 0
 for i = 1, #got do
@@ -935,8 +945,8 @@ return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(p
 )
 
 /**
- * `{reply.…!}`, now, milliseconds: opens the inbox, or keeps it open so much longer. Returns `1` when
- * it was open, and how often it was handed entries.
+ * `{reply.…!}`, now, milliseconds, PUBLISH or SPUBLISH or nothing: opens the inbox, or keeps it open so
+ * much longer, and publishes to its reader how often it was handed entries. Returns `1` when it was open.
  */
 const openInbox = script(
   'openInbox',
@@ -947,7 +957,10 @@ call('HSET', meta, 'o', '1')
 keep(meta, tonumber(ARGV[2]) + slack)
 keep(queue, tonumber(ARGV[2]) + slack)
 call('ZREMRANGEBYSCORE', groups, '-inf', shown(now - slack))
-return {was, tonumber(call('HGET', meta, 'h') or 0)}
+if ARGV[3] ~= '' then
+  call(ARGV[3], base .. 'in', shown(tonumber(call('HGET', meta, 'h') or 0)) .. ' ')
+end
+return was
 `,
 )
 
