@@ -52,6 +52,32 @@ export async function startPostgres(isDurable = false): Promise<StartedService> 
   return start(join(bin, 'postgres'), args, folder, /ready to accept connections/, owner)
 }
 
+/** Starts a PgBouncer in transaction mode before a PostgreSQL, on a Unix socket in its folder. */
+export async function startPgbouncer({ folder: server }: StartedService): Promise<StartedService> {
+  const folder = await mkdtemp(join(tmpdir(), 'channelkit-pgbouncer-'))
+  const owner = await ownerNamed('postgres')
+  if (owner.uid !== undefined) await chown(folder, owner.uid, owner.gid ?? owner.uid)
+  const users = join(folder, 'users.txt')
+  await writeFile(users, '"postgres" ""\n')
+  const settings = join(folder, 'pgbouncer.ini')
+  await writeFile(
+    settings,
+    `[databases]
+* = host=${server}
+[pgbouncer]
+listen_addr =
+unix_socket_dir = ${folder}
+auth_type = trust
+auth_file = ${users}
+pool_mode = transaction
+default_pool_size = 4
+`,
+  )
+  for (const file of [users, settings]) await chmod(file, 0o644)
+  const command = process.env.PGBOUNCER ?? '/usr/sbin/pgbouncer'
+  return start(command, [settings], folder, /process up/, owner)
+}
+
 /**
  * Starts a MariaDB with a database `site` and a user `root` without a password, on the Unix socket
  * `mariadb.sock` in its folder.

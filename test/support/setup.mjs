@@ -41,6 +41,13 @@ const services = [
     packages: ['postgresql'],
   },
   {
+    name: 'PgBouncer',
+    variable: 'PGBOUNCER',
+    meaning: 'path of pgbouncer',
+    command: 'pgbouncer',
+    packages: ['pgbouncer'],
+  },
+  {
     name: 'MariaDB',
     variable: 'MARIADB_BIN',
     meaning: "folder of MariaDB's mariadbd and mariadb-install-db",

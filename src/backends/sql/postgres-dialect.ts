@@ -30,7 +30,8 @@ export const postgresDialect: SqlDialect = {
     return [
       // Asked first, since IF NOT EXISTS needs the right to create one though it is there.
       `DO $$ BEGIN
-        IF to_regnamespace('${schema}') IS NULL THEN CREATE SCHEMA IF NOT EXISTS ${schema}; END IF;
+        IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '${bare(schema)}')
+        THEN CREATE SCHEMA ${schema}; END IF;
       END $$`,
       `CREATE TABLE IF NOT EXISTS ${meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL)`,
       `CREATE TABLE IF NOT EXISTS ${message} (
@@ -73,8 +74,13 @@ export const postgresDialect: SqlDialect = {
     ]
   },
 
+  /** Read from the catalogue itself: functions such as `to_regclass` may answer from a cache. */
   *hasTable(table: string): SqlWork<boolean> {
-    const found = yield* rows('SELECT 1 WHERE to_regclass(?) IS NOT NULL', [table])
+    const [schema = '', name = ''] = table.split('.')
+    const found = yield* rows(
+      'SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = lower(?)',
+      [bare(schema), name],
+    )
     return found.length > 0
   },
 
@@ -137,6 +143,11 @@ export const postgresDialect: SqlDialect = {
       .join(', ')}`,
 
   keep: (keys) => `ON CONFLICT (${keys.join(', ')}) DO NOTHING`,
+}
+
+/** A schema's name without the quotes around it. */
+function bare(schema: string): string {
+  return schema.slice(1, -1)
 }
 
 const bytesMark = 'b'
