@@ -10,11 +10,17 @@ import type { CommonOptions } from './options.ts'
  */
 export function createLogger(
   options: Pick<CommonOptions, 'logLevel' | 'logFormat'>,
-  { isProduction }: { readonly isProduction: boolean },
+  {
+    isProduction,
+    stream = process.stdout,
+  }: {
+    readonly isProduction: boolean
+    readonly stream?: typeof process.stdout | typeof process.stderr
+  },
 ): PinoLogger {
-  const stdout = destination({ dest: 1, sync: true })
+  const output = destination({ dest: stream.fd, sync: true })
   // Whoever read the lines is gone; that is no reason to end.
-  stdout.on('error', () => {})
+  output.on('error', () => {})
   if (logFormat(options, isProduction) === 'json') {
     return pino(
       {
@@ -22,18 +28,18 @@ export function createLogger(
         timestamp: stdTimeFunctions.isoTime,
         formatters: { level: (label) => ({ level: label }) },
       },
-      stdout,
+      output,
     )
   }
   const pretty = prettyFactory({
-    colorize: hasColours(process.stdout),
+    colorize: hasColours(stream),
     ignore: 'pid,hostname',
     translateTime: 'SYS:HH:MM:ss.l',
     singleLine: true,
   })
   return pino(
     { level: options.logLevel },
-    { write: (line) => stdout.write(pretty(parseWithoutControls(line))) },
+    { write: (line) => output.write(pretty(parseWithoutControls(line))) },
   )
 }
 

@@ -8,6 +8,15 @@ export function parseWithoutControls(line: string): object {
   )
 }
 
+/** A name that anybody may have made up, without what would colour or move lines. */
+export function printable(name: string): string {
+  return name.replace(/\p{C}/gu, (character) =>
+    Array.from({ length: character.length }, (_, index) => visible(character.slice(index))).join(
+      '',
+    ),
+  )
+}
+
 /** The control characters that would be printed as they are. */
 function controlsOf(key: string): RegExp {
   if (key === 'stack') return /(?![\n\t])\p{Cc}/gu

@@ -20,14 +20,16 @@ export interface LoadedSite {
  * Loads the config file and sets its site up, without connecting a backend yet.
  *
  * @param workerSettings - what the command line says of workers, above what the config says.
+ * @param logTo - where its lines go; standard error leaves the output to the command.
  */
 export async function loadSite(
   options: CommonOptions,
   workerSettings: WorkerSettings = {},
+  logTo: typeof process.stdout | typeof process.stderr = process.stdout,
 ): Promise<LoadedSite> {
   const { config, root, path } = await loadConfigFile(options.config)
   const isProduction = (config.mode ?? process.env.NODE_ENV) === 'production'
-  const logger = createLogger(options, { isProduction })
+  const logger = createLogger(options, { isProduction, stream: logTo })
   const site = await setup(
     { ...config, worker: { ...config.worker, ...workerSettings } },
     { root, logger },

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import { Command, CommanderError } from 'commander'
+import { backendCommands } from './backend-commands.ts'
 import { hasColours } from './create-logger.ts'
 import { describeError } from './describe-error.ts'
 import {
@@ -58,6 +59,7 @@ Examples:
   channelkit runserver --no-worker       the servers in one process,
   channelkit runworker                   and workers beside it, as many as there is work for
   channelkit runwsserver --port 9000     WebSockets alone, beside a web server of your own
+  channelkit channels                    what waits, for how long, and who consumes it
 
 channelkit COMMAND --help tells more about a command.`,
     )
@@ -113,6 +115,7 @@ channelkit COMMAND --help tells more about a command.`,
       ],
     ],
     [migrate, ['channelkit migrate', 'NODE_ENV=production channelkit migrate']],
+    ...backendCommands(command, onExit),
   ] as const) {
     addCommonOptions(each)
     each.addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`)

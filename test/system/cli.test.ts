@@ -92,10 +92,18 @@ describe('channelkit', () => {
   })
 
   it.each([
-    [['--help'], ['runserver', 'runwsserver', 'runworker', 'migrate', 'Examples:']],
+    [['--help'], ['runserver', 'runwsserver', 'runworker', 'migrate', 'flush', 'Examples:']],
     [
       ['migrate', '--help'],
       ['--config', 'channelkit migrate'],
+    ],
+    [
+      ['flush', '--help'],
+      ['--yes', '--json', '--channel-backend', 'Examples:'],
+    ],
+    [
+      ['channels', '--help'],
+      ['--json', '--channel-backend', 'Examples:'],
     ],
     [
       ['runserver', '--help'],
