@@ -1,7 +1,7 @@
 import { backendOf, type Channel } from '../channel.ts'
 import { ChannelkitError, shown } from '../errors.ts'
 import type { Message } from '../message.ts'
-import type { HttpRequest, HttpResponse } from '../message-formats.ts'
+import type { Address, HttpRequest, HttpResponse } from '../message-formats.ts'
 import { bodyStream, ClientLinks } from './client-link.ts'
 import { maxPartBytes, partBytesFor } from './part-window.ts'
 import { parseCookies, parseQuery } from './query.ts'
@@ -50,41 +50,60 @@ function isMessage(
 /**
  * Makes a `Request` of an `http.request`'s head and a body.
  *
- * @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL.
+ * @throws {ChannelkitError} `ERR_BAD_REQUEST` when its Host makes no URL, or its method no request.
  */
 export function makeRequest(
   content: HttpRequest,
   body: Uint8Array | ReadableStream<Uint8Array> | undefined,
   init: { readonly signal?: AbortSignal } = {},
 ): Request {
-  const { method } = content
-  const host = content.headers.find(([name]) => name === 'host')?.[1] ?? content.server.join(':')
-  const query = content.query_string === '' ? '' : `?${content.query_string}`
-  const url = `${content.scheme}://${host}${content.raw_path === '*' ? '/*' : content.raw_path}${query}`
+  const { method, scheme, raw_path, query_string } = content
+  const host = content.headers.find(([name]) => name === 'host')?.[1] || serverHost(content.server)
+  const path = raw_path === '*' ? '/*' : raw_path
+  const url = `${scheme}://${host}${path}${query_string === '' ? '' : `?${query_string}`}`
   const headers = content.headers as [string, string][]
   const isEmpty = body === undefined || (body instanceof Uint8Array && body.byteLength === 0)
   // A Host with one of these would make another URL than the one that was asked for.
-  if (/[/?#@\\]/.test(host)) throw badHost(url)
+  if (/[\s/?#@\\]/.test(host) || !path.startsWith('/')) throw badUrl(url)
+  let request: Request
   try {
-    if (isEmpty || method === 'GET' || method === 'HEAD') {
-      return new Request(url, { method, headers, ...init })
-    }
-    return new Request(url, {
-      method,
-      headers,
-      ...init,
-      body: body as Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
-      ...{ duplex: 'half' },
-    })
+    request =
+      isEmpty || method === 'GET' || method === 'HEAD'
+        ? new Request(url, { method, headers, ...init })
+        : new Request(url, {
+            method,
+            headers,
+            ...init,
+            body: body as Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+            ...{ duplex: 'half' },
+          })
   } catch (error) {
-    throw URL.canParse(url) ? error : badHost(url)
+    if (!URL.canParse(url)) throw badUrl(url)
+    throw new ChannelkitError(
+      'ERR_BAD_REQUEST',
+      `the method ${shown(method)} with its headers makes no Request; ${String(error)}`,
+    )
   }
+  if (request.url !== url && !isOf(new URL(url), `${scheme}://${host}`, path)) throw badUrl(url)
+  return request
 }
 
-function badHost(url: string): ChannelkitError {
+/** Whether a URL has the host and the path that these two make each by itself. */
+function isOf({ host, pathname }: URL, origin: string, path: string): boolean {
+  return new URL(origin).host === host && new URL(`http://localhost${path}`).pathname === pathname
+}
+
+/** What stands for the Host of a request that has none, as HTTP/1.0 allows. */
+function serverHost([address, port]: Address): string {
+  const isIPv6 = address.includes(':') && !address.startsWith('[')
+  // A URL has no room for the zone of a link-local address.
+  return `${isIPv6 ? `[${address.split('%', 1)[0]}]` : address}:${port}`
+}
+
+function badUrl(url: string): ChannelkitError {
   return new ChannelkitError(
     'ERR_BAD_REQUEST',
-    `the request's URL is ${shown(url)}; check its Host`,
+    `the request's URL is ${shown(url)}; check its Host and its path`,
   )
 }
 

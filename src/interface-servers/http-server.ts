@@ -14,6 +14,7 @@ import { checkBodyLength, hasBody, RequestBody } from './request-body.ts'
 import { requestHead } from './request-head.ts'
 import type { ResolvedHttpSettings } from './settings.ts'
 import type { StaticFiles } from './static-files.ts'
+import { unsupported } from './unsupported.ts'
 
 // How often waiting requests are looked through for those past their time.
 const sweepMs = 250
@@ -104,6 +105,13 @@ export class HttpServer implements RequestLender {
   }
 
   #take(request: IncomingMessage, response: ServerResponse, mustContinue: boolean): void {
+    const refusal = unsupported(request)
+    if (refusal) {
+      this.#hub.counters.add('requests.unsupported')
+      answer(response, refusal.status, refusal.text, refusal.headers)
+      readOff(request, this.#hub.backend.limits.clock)
+      return
+    }
     if (this.#staticFiles?.serve(request, response)) return
     if (this.#closingSince !== undefined) {
       unavailable(response, '1', { connection: 'close' })

@@ -69,7 +69,7 @@ function directPeer({ socket }: IncomingMessage): Peer {
 }
 
 /** Writes an IPv4 address that came over an IPv6 socket as IPv4. */
-function plainAddress(address: string | undefined): string {
+export function plainAddress(address: string | undefined): string {
   if (address === undefined) return 'unknown'
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
 }

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { ChannelkitError, shown } from '../errors.ts'
 import { parseCookies, parseQuery } from '../http/query.ts'
 import type { Address, HeaderList, ValueLists } from '../message-formats.ts'
-import type { Peer } from './peer.ts'
+import { type Peer, plainAddress } from './peer.ts'
 
 /** What the content of `http.request` and `websocket.connect` have in common, but for the reply channel. */
 export interface RequestHeadContent {
@@ -19,8 +19,9 @@ export interface RequestHeadContent {
 /**
  * Translates the head of a request.
  *
- * @throws {ChannelkitError} `ERR_BAD_REQUEST` for a path that cannot be decoded or that is no path,
- *   and for more than one Host header (RFC 9112 section 3.2).
+ * @throws {ChannelkitError} `ERR_BAD_REQUEST` for a path that cannot be decoded, that is no path or
+ *   that a URL parser would read as another, and for more than one Host header (RFC 9112 section
+ *   3.2).
  */
 export function requestHead(request: IncomingMessage, { client }: Peer): RequestHeadContent {
   const { rawPath, query } = splitTarget(request.url ?? '')
@@ -33,12 +34,22 @@ export function requestHead(request: IncomingMessage, { client }: Peer): Request
     cookies: parseCookies(request.headers.cookie),
     headers,
     client,
-    server: [request.socket.localAddress ?? 'unknown', request.socket.localPort ?? 0],
+    server: [plainAddress(request.socket.localAddress), request.socket.localPort ?? 0],
   }
 }
 
+/** What the URL parser reads as another path, or leaves out of it. */
+const ambiguous = /[\\#]|(?:^|\/)(?:\.|%2e){1,2}(?:\/|$)/i
+
 /** Splits a request target into path and query. A target in absolute form gives up its origin. */
 function splitTarget(target: string): { rawPath: string; query: string } {
+  const path = target.split('?', 1)[0] as string
+  if (ambiguous.test(path) || target.includes('#')) {
+    throw new ChannelkitError(
+      'ERR_BAD_REQUEST',
+      `the request target is ${shown(target)}; send a path without dot segments, \\ and #`,
+    )
+  }
   const local = target.startsWith('/') || target === '*' ? target : withoutOrigin(target)
   const mark = local.indexOf('?')
   return mark === -1

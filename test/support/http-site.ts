@@ -35,7 +35,12 @@ export interface ServedSite {
 export async function serveSite(
   carrier: Carrier,
   { routing, ...config }: Omit<Config, 'channelBackends'> & { readonly routing?: Routing },
-  options: { readonly worker?: boolean; readonly backend?: BackendOptions } = {},
+  options: {
+    readonly worker?: boolean
+    readonly backend?: BackendOptions
+    /** Where it listens. Default 127.0.0.1. */
+    readonly host?: string
+  } = {},
 ): Promise<ServedSite> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-http-'))
   const openBackend = (): ChannelBackend =>
@@ -62,7 +67,7 @@ export async function serveSite(
   const worker = await workerSite?.worker()
   await worker?.start()
   const servers = await attach(server, site, { http: true, worker: hasWorker && !worker })
-  const port = await listening(server)
+  const port = await listening(server, options.host)
   return {
     port,
     server,
@@ -97,7 +102,7 @@ export async function serveDirectly(handler: RequestListener): Promise<{
   }
 }
 
-async function listening(server: Server): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+async function listening(server: Server, host = '127.0.0.1'): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, host, resolve))
   return (server.address() as AddressInfo).port
 }

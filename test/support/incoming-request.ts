@@ -5,6 +5,7 @@ export function incomingRequest(options: {
   readonly url?: string
   readonly rawHeaders?: readonly (readonly [name: string, value: string])[]
   readonly remoteAddress?: string
+  readonly localAddress?: string
   readonly isEncrypted?: boolean
 }): IncomingMessage {
   const { url = '/', rawHeaders = [], remoteAddress = '203.0.113.9' } = options
@@ -17,7 +18,7 @@ export function incomingRequest(options: {
   const socket = {
     remoteAddress,
     remotePort: 4_711,
-    localAddress: '192.0.2.80',
+    localAddress: options.localAddress ?? '192.0.2.80',
     localPort: 80,
     ...(options.isEncrypted && { encrypted: true }),
   }

@@ -77,9 +77,63 @@ describe('decodeRequest', () => {
     expect(request.signal.aborted).toBe(true)
   })
 
-  it.each([[''], ['a b'], ['example.com:x'], ['[::1']])('refuses the Host %j', (host) => {
-    expect(() => decodeRequest({ ...content, headers: [['host', host]] })).toThrow(
+  it('takes the address of the server where the Host is empty', () => {
+    const request = decodeRequest({ ...content, headers: [['host', '']], raw_path: '/a/b' })
+
+    expect(request.url).toBe('http://192.0.2.80/a/b')
+  })
+
+  it.each([
+    ['2001:db8::80', 'http://[2001:db8::80]:8080/a'],
+    ['[2001:db8::80]', 'http://[2001:db8::80]:8080/a'],
+    ['fe80::1%eth0', 'http://[fe80::1]:8080/a'],
+    ['unknown', 'http://unknown:8080/a'],
+  ])('makes a URL of the server %s', (address, url) => {
+    const request = decodeRequest({
+      ...content,
+      headers: [],
+      server: [address, 8_080],
+      raw_path: '/a',
+    })
+
+    expect(request.url).toBe(url)
+  })
+
+  it.each([
+    ['EXAMPLE.com:80', '/a"b', 'http://example.com/a%22b'],
+    ['[2001:DB8::1]', '//evil.example/a', 'http://[2001:db8::1]//evil.example/a'],
+    ['127.1', '/a?b', 'http://127.0.0.1/a?b'],
+  ])('takes the Host %j with %j as the URL parser writes them', (host, target, url) => {
+    const [raw_path = '', query_string = ''] = target.split('?')
+    const headers: [string, string][] = [['host', host]]
+
+    expect(decodeRequest({ ...content, headers, raw_path, query_string }).url).toBe(url)
+  })
+
+  it.each(['a b', 'a\tb', 'example.com:x', '[::1', 'a/b', 'a@b', 'a\\b', 'a?b', 'a#b'])(
+    'refuses the Host %j',
+    (host) => {
+      expect(() => decodeRequest({ ...content, headers: [['host', host]] })).toThrow(
+        expect.objectContaining({
+          code: 'ERR_BAD_REQUEST',
+          message: expect.stringContaining('check its Host'),
+        }),
+      )
+    },
+  )
+
+  it('refuses a path that would belong to the Host', () => {
+    expect(() => decodeRequest({ ...content, raw_path: '.evil.example/a' })).toThrow(
       expect.objectContaining({ code: 'ERR_BAD_REQUEST' }),
+    )
+  })
+
+  it.each(['TRACE', 'CONNECT', 'a b'])('refuses the method %j by name', (method) => {
+    expect(() => decodeRequest({ ...content, method })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BAD_REQUEST',
+        message: expect.stringContaining(`the method ${JSON.stringify(method)} `),
+      }),
     )
   })
 })

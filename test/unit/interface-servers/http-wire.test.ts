@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { Channel, defineRouting, encodeResponse, type Message } from 'channelkit'
+import { Channel, defineRouting, encodeResponse, type Message, route } from 'channelkit'
 import { describe, expect, it } from 'vitest'
 import { deferred } from '../../support/deferred.ts'
 import { carriers, serveSite } from '../../support/http-site.ts'
@@ -38,6 +38,14 @@ describe.each(carriers)('HttpServer on a real port, over %s', (carrier) => {
     ['no HTTP', 'hello\r\n\r\n'],
     ['a path that is not UTF-8', 'GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['a target that is no path', 'GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['dot segments', 'GET /a/../admin HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['encoded dot segments', 'GET /a/%2e%2E/admin HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['a backslash', 'GET /a\\admin HTTP/1.1\r\nHost: a\r\n\r\n'],
+    ['a fragment', 'GET /admin#/a HTTP/1.1\r\nHost: a\r\n\r\n'],
+    [
+      'chunks in HTTP/1.0',
+      'POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    ],
   ])('answers 400 to %s, and asks no view', async (_what, text) => {
     let asked = 0
     const app = { fetch: () => new Response(String(asked++)) }
@@ -49,6 +57,82 @@ describe.each(carriers)('HttpServer on a real port, over %s', (carrier) => {
     expect((await client.answer()).status).toBe(400)
     expect(asked).toBe(0)
     client.close()
+  })
+
+  it.each([
+    [405, 'TRACE', 'TRACE / HTTP/1.1\r\nHost: a\r\n'],
+    [501, 'a body in gzip', 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n'],
+    [505, 'HTTP/2.0 in text', 'GET / HTTP/2.0\r\nHost: a\r\n'],
+  ])('answers %i to %s, and asks no view', async (status, _what, head) => {
+    let asked = 0
+    await using site = await serveSite(carrier, {
+      app: { fetch: () => new Response(String(asked++)) },
+    })
+    const client = await RawClient.connect(site.port)
+
+    client.write(`${head}Connection: close\r\n\r\n`)
+
+    expect((await client.answer()).status).toBe(status)
+    expect(asked).toBe(0)
+    expect(site.log).toEqual([])
+    expect(site.servers.counters()).toMatchObject({ 'requests.unsupported': 1 })
+    client.close()
+  })
+
+  it('takes chunks in capitals', async () => {
+    await using site = await serveSite(carrier, { app: mirror })
+    const client = await RawClient.connect(site.port)
+
+    client.write('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n')
+    client.write('2\r\nab\r\n0\r\n\r\n')
+
+    expect((await client.answer()).body.toString()).toContain('"body":"ab"')
+    client.close()
+  })
+
+  it.each([
+    ['an empty Host', '127.0.0.1', 'GET /public/admin HTTP/1.1\r\nHost:\r\n\r\n'],
+    ['no Host, on an IPv6 port', '::1', 'GET /public/admin HTTP/1.0\r\n\r\n'],
+    ['no Host, on a port of both', '::', 'GET /public/admin HTTP/1.0\r\n\r\n'],
+  ])('shows the view the path of a request with %s', async (_what, host, text) => {
+    const app = { fetch: ({ url }: Request) => new Response(url) }
+    await using site = await serveSite(carrier, { app }, { host })
+    const client = await RawClient.connect(site.port, host === '::1' ? host : '127.0.0.1')
+
+    client.write(text)
+
+    const origin = `http://${host === '::1' ? '[::1]' : '127.0.0.1'}:${site.port}`
+    expect((await client.answer()).body.toString()).toBe(`${origin}/public/admin`)
+    client.close()
+  })
+
+  it('lets no path reach an app that passes a route of its own', async () => {
+    const routing = defineRouting(
+      {},
+      route('http.request', { path: '/admin/*' }, async ({ replyChannel }) => {
+        await replyChannel.send({ status: 403 })
+      }),
+    )
+    const seen: string[] = []
+    const app = {
+      fetch: ({ url }: Request) => {
+        seen.push(new URL(url).pathname)
+        return new Response()
+      },
+    }
+    await using site = await serveSite(carrier, { app, routing })
+    const client = await RawClient.connect(site.port)
+    const ask = async (path: string, host = 'a'): Promise<number> => {
+      client.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`)
+      return (await client.answer()).status
+    }
+
+    expect(await ask('/admin/x')).toBe(403)
+    expect(await ask('/y/admin/x', '')).toBe(200)
+    expect(await ask('//admin/x')).toBe(200)
+    client.close()
+
+    expect(seen).toEqual(['/y/admin/x', '//admin/x'])
   })
 
   it('answers 431 to a head that is too large', async () => {

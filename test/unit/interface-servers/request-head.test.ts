@@ -88,6 +88,49 @@ describe('requestHead', () => {
     )
   })
 
+  it.each([
+    '/y/../admin',
+    '/..',
+    '/y/./admin',
+    '/.',
+    '/y/%2e%2e/admin',
+    '/y/.%2E/admin',
+    '/%2e/admin',
+    '/y\\admin',
+    '/y\\..\\admin?x=1',
+    '/admin#/y',
+    '/admin?x#y',
+    'http://example.com/y/../admin',
+    'http://example.com\\@elsewhere/admin',
+  ])('refuses the target %j, which a URL parser would read as another', (url) => {
+    expect(() => headOf({ url })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_BAD_REQUEST',
+        message: `the request target is ${JSON.stringify(url)}; send a path without dot segments, \\ and #`,
+      }),
+    )
+  })
+
+  it.each([
+    '/.well-known/x',
+    '/a..b',
+    '/...',
+    '/a/..b',
+    '/%2e%2ea',
+    '/a.',
+    '/a?x=/../y',
+    '/a?x=\\',
+  ])('takes the target %j', (url) => {
+    expect(headOf({ url }).raw_path).toBe(url.split('?')[0])
+  })
+
+  it.each([
+    ['::ffff:192.0.2.80', '192.0.2.80'],
+    ['2001:db8::80', '2001:db8::80'],
+  ])('writes its own address %s as %s', (localAddress, host) => {
+    expect(headOf({ localAddress }).server).toEqual([host, 80])
+  })
+
   it('refuses two Host headers', () => {
     const rawHeaders = [
       ['Host', 'example.com'],
