@@ -107,6 +107,11 @@ export function expiryOf(session: Session): number | undefined {
   return stateOf(session).expiresAt
 }
 
+/** What the store keeps of a session's cookie, as it was read. */
+export function cookieOf(session: Session): StoredSession['cookie'] {
+  return stateOf(session).cookie
+}
+
 /** What was stored when it was read or saved last. */
 export function storedForm(session: Session): StoredSession {
   const { saved, cookie } = stateOf(session)

@@ -9,13 +9,12 @@ import {
   touchSession,
   writeSession,
 } from './session-store.ts'
-import { answerInTime } from './store-answer.ts'
+import type { StoreAnswers } from './store-answers.ts'
 import { watchEnds } from './watched-store.ts'
 
 export interface SharedStoreOptions {
   readonly store: SessionStore
-  /** How long a call may take, in milliseconds. */
-  readonly timeoutMs: number
+  readonly answers: StoreAnswers
   readonly clock: Clock
   /** Is told when the site has ended a session in this process. */
   readonly onEnded: (sid: string) => void
@@ -207,11 +206,8 @@ export class SharedStore {
   #answer<T>(call: string, sid: string, answer: Promise<T>): Promise<T> {
     const { name } = this.#store.constructor
     const isNamed = name !== '' && name !== 'Object'
-    return answerInTime(answer, {
-      ...this.#options,
-      call: isNamed ? `${name}.${call}` : `${call} of the session store`,
-      key: sid,
-    })
+    const place = isNamed ? `${name}.${call}` : `${call} of the session store`
+    return this.#options.answers.of(place, sid, answer)
   }
 }
 

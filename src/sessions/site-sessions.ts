@@ -6,6 +6,7 @@ import {
   applyChanges,
   type ChannelSession,
   changesOf,
+  cookieOf,
   expiryOf,
   isStored,
   makeSession,
@@ -25,7 +26,7 @@ import {
 import type { StoredSession } from './session-store.ts'
 import { SharedStore } from './shared-store.ts'
 import { isKeyedHash, keyedHash, verifyCookie } from './signing.ts'
-import { answerInTime } from './store-answer.ts'
+import { StoreAnswers } from './store-answers.ts'
 
 /** What {@link SiteSessions} is made of. */
 export interface SiteSessionsOptions {
@@ -64,6 +65,7 @@ export class SiteSessions {
   readonly auth: Auth | undefined
   readonly #logger: Logger
   readonly #clock: Clock
+  readonly #answers: StoreAnswers
   readonly #store: SharedStore
   /** When sessions were last touched, the latest last. */
   readonly #touchedAt = new Map<string, number>()
@@ -76,9 +78,10 @@ export class SiteSessions {
     this.#logger = logger
     this.#clock = options.clock ?? systemClock
     const { store, storeTimeoutMs: timeoutMs } = this.config
+    this.#answers = new StoreAnswers({ timeoutMs, clock: this.#clock })
     this.#store = new SharedStore({
       store,
-      timeoutMs,
+      answers: this.#answers,
       clock: this.#clock,
       onEnded: (key) => {
         if (!key.startsWith(channelPrefix)) onEnded(key)
@@ -131,7 +134,7 @@ export class SiteSessions {
   async loadNamed(key: string): Promise<Session | undefined> {
     if (this.auth?.sessions || !isSessionKey(key)) return undefined
     const session = await this.load(key)
-    return session && storedForm(session).cookie ? session : undefined
+    return session && cookieOf(session) ? session : undefined
   }
 
   /**
@@ -140,15 +143,15 @@ export class SiteSessions {
    */
   async touch(session: Session): Promise<void> {
     if (this.auth?.sessions) return
-    const stored = storedForm(session)
     const now = this.#clock.now()
-    const { originalMaxAge: maxAge } = stored.cookie ?? {}
+    const maxAge = cookieOf(session)?.originalMaxAge
     const intervalMs = Math.min(longestTouchMs, (maxAge ?? Number.POSITIVE_INFINITY) / 4)
     if (now - (this.#touchedAt.get(session.id) ?? 0) < intervalMs) return
     this.#touchedAt.delete(session.id)
     this.#touchedAt.set(session.id, now)
     const [oldest] = this.#touchedAt.keys()
     if (this.#touchedAt.size > mostTouched && oldest !== undefined) this.#touchedAt.delete(oldest)
+    const stored = storedForm(session)
     try {
       await this.#store.touch(session.id, { ...stored, ...laterCookie(stored, now) })
     } catch (error) {
@@ -202,7 +205,7 @@ export class SiteSessions {
     const now = this.#clock.now()
     const isOfRequest = channel === 'http.request' || channel === 'http.disconnect'
     const longestMs = isOfRequest ? requestExpiryMs : Number.POSITIVE_INFINITY
-    const kept = storedForm(session).cookie?.originalMaxAge
+    const kept = cookieOf(session)?.originalMaxAge
     const expiryMs = Math.min(longestMs, kept ?? this.config.channelExpiryMs)
     const isFresh = (expiryOf(session) ?? now) - now > expiryMs / 2
     if (changes.values.size === 0 && (isFresh || !isStored(session))) return
@@ -234,12 +237,7 @@ export class SiteSessions {
     sessions: ForeignSessions,
     key: string,
   ): Promise<Readonly<Record<string, unknown>> | undefined> {
-    return answerInTime(sessions.load(key), {
-      call: 'auth.sessions.load',
-      key,
-      timeoutMs: this.config.storeTimeoutMs,
-      clock: this.#clock,
-    })
+    return this.#answers.of('auth.sessions.load', key, sessions.load(key))
   }
 
   async #change(

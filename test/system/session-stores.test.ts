@@ -15,6 +15,7 @@ import { describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/internal/clock.ts'
 import { writeSession } from '../../src/sessions/session-store.ts'
 import { SharedStore } from '../../src/sessions/shared-store.ts'
+import { StoreAnswers } from '../../src/sessions/store-answers.ts'
 import { startExpressSite } from '../support/express-site.ts'
 import { startPostgres, startRedis } from '../support/service-process.ts'
 
@@ -165,7 +166,7 @@ describe.each(Object.entries(stores))('an Express site on %s', (_, open) => {
     const { store } = opened
     const shared = new SharedStore({
       store,
-      timeoutMs: 5_000,
+      answers: new StoreAnswers({ timeoutMs: 5_000, clock: systemClock }),
       clock: systemClock,
       onEnded: () => {},
       onOverwritten: () => {},

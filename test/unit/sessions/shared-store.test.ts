@@ -10,6 +10,7 @@ import {
   writeSession,
 } from '../../../src/sessions/session-store.ts'
 import { SharedStore } from '../../../src/sessions/shared-store.ts'
+import { StoreAnswers } from '../../../src/sessions/store-answers.ts'
 
 /** A process of its own on a store that others use as well, each call some way off. */
 function newProcess(base: MemoryStore) {
@@ -33,7 +34,7 @@ function open(
   return Object.assign(
     new SharedStore({
       store,
-      timeoutMs,
+      answers: new StoreAnswers({ timeoutMs, clock }),
       clock,
       onEnded: () => {},
       onOverwritten: () => lost.push('lost'),
