@@ -2,7 +2,7 @@ import { type Content, type ContentMeasure, measureContent } from '../content.ts
 import { ChannelkitError } from '../errors.ts'
 
 /**
- * The one encoding of content on every backend that leaves the process (`docs/wire.md`).
+ * The one encoding of content on every backend that leaves the process (`docs/redis-wire.md`).
  *
  * The first byte is the version:
  * - `1`: JSON follows. Kept as text.

@@ -8,13 +8,15 @@ import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /**
- * Each is there when its variable is set, or when its command is found in one of the folders.
+ * Each is there when its variable is set, when its command is found in one of the folders, or when it
+ * says so itself.
  *
  * @type {readonly {
  *   readonly name: string
  *   readonly variable: string
  *   readonly meaning: string
- *   readonly command: string
+ *   readonly command?: string
+ *   readonly isThere?: () => boolean
  *   readonly packages: readonly string[]
  * }[]}
  */
@@ -54,6 +56,13 @@ const services = [
     command: 'mariadbd',
     packages: ['mariadb-server'],
   },
+  {
+    name: "Python's client of Redis",
+    variable: 'PYTHON',
+    meaning: 'path of a Python 3 with the package redis',
+    isThere: () => spawnSync('/usr/bin/python3', ['-c', 'import redis']).status === 0,
+    packages: ['python3-redis'],
+  },
 ]
 
 const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/bin', '/usr/sbin']
@@ -80,7 +89,8 @@ function hasCommand(command) {
 
 function findMissing() {
   return services.filter(
-    ({ variable, command }) => process.env[variable] === undefined && !hasCommand(command),
+    ({ variable, command, isThere = () => hasCommand(command) }) =>
+      process.env[variable] === undefined && !isThere(),
   )
 }
 

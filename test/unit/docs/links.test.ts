@@ -17,6 +17,7 @@ const pages = [
   'docs/getting-started.md',
   'docs/message-formats.md',
   'docs/operating.md',
+  'docs/redis-wire.md',
   'docs/testing.md',
 ]
 

@@ -1,0 +1,137 @@
+
+local base = KEYS[1]
+local call = redis.call
+local now
+if ARGV[1] ~= '' then now = tonumber(ARGV[1])
+else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
+local function digits(n) return string.format('%016.0f', n) end
+local function shown(n) return string.format('%.0f', n) end
+local function keep(key, ms)
+  if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
+end
+local day = 86400000
+local slack = 60000
+local expired, lapsed = 0, 0
+local packed = {}
+local function pack(index, turn, entry)
+  local n = #packed
+  packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
+  packed[n + 2] = entry
+end
+-- Whether the caller has given up: the call lay in a connection of a server that stood still.
+local function is_late(order) return order.d and now > order.d end
+-- What an earlier try of the same batch came to, or nil.
+local function done_before(order)
+  if is_late(order) then return 'late' end
+  local key = base .. 'sender:' .. order.s
+  local found = call('HMGET', key, 'n', 'p' .. order.p)
+  local number = tonumber(found[1] or -1)
+  if number > order.n then return 'late' end
+  if number == order.n and found[2] then return found[2] end
+  if number < order.n and number >= 0 and found[1] then call('DEL', key) end
+end
+local function note_done(order, outcome)
+  local key = base .. 'sender:' .. order.s
+  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
+  call('PEXPIRE', key, 120000)
+end
+
+local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
+local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
+local function is_message(entry)
+  local kind = string.byte(entry)
+  return kind == 109 or kind == 103
+end
+local function note_expiry(least, most)
+  local found = call('HMGET', meta, 'f', 'u')
+  local first, last = tonumber(found[1] or 9e15), tonumber(found[2] or 0)
+  if least < first then call('HSET', meta, 'f', shown(least)) end
+  if most > last then
+    call('HSET', meta, 'u', shown(most + slack))
+    keep(queue, most + slack - now + day)
+    keep(meta, most + slack - now + day)
+  end
+end
+local function reclaim()
+  local first = tonumber(call('HGET', meta, 'f') or 0)
+  if first > now then return 0 end
+  local all = call('LRANGE', queue, 0, -1)
+  local kept, least = {}, 9e15
+  for i = 1, #all do
+    if is_message(all[i]) then
+      local expiry = expiry_of(all[i])
+      if expiry > now then
+        kept[#kept + 1] = all[i]
+        if expiry < least then least = expiry end
+      end
+    else kept[#kept + 1] = all[i] end
+  end
+  local count = #all - #kept
+  if count > 0 then
+    local ttl = call('PTTL', queue)
+    call('DEL', queue)
+    for i = 1, #kept, 1000 do
+      call('RPUSH', queue, unpack(kept, i, math.min(i + 999, #kept)))
+    end
+    if #kept > 0 then call('PEXPIRE', queue, math.max(ttl, slack)) end
+    expired = expired + count
+  end
+  call('HSET', meta, 'f', shown(least))
+  return count
+end
+
+local order = cjson.decode(ARGV[2])
+local before = done_before(order)
+if before then return {shown(now), 0, before} end
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h')
+if not found[1] then return {shown(now), 0, 'g'} end
+local waiting = call('LLEN', queue)
+local changes = tonumber(found[2] or 0)
+local room = order.k - (waiting - changes)
+local standard, member = digits(now + order.x), digits(now + order.g)
+local new, refused, least, most, added = {}, {}, 9e15, 0, 0
+for i = 1, #ARGV - 2 do
+  local kind = string.sub(order.t, i, i)
+  local body = ARGV[i + 2]
+  if kind == 'm' or kind == 'g' then
+    if room <= 0 then room = room + reclaim() end
+    if room <= 0 then refused[#refused + 1] = i .. 'f'
+    else
+      local at = order.e and order.e[tostring(i)]
+      local expiry = at or now + order.x
+      new[#new + 1] = kind .. (at and digits(at) or standard) .. body
+      if expiry < least then least = expiry end
+      if expiry > most then most = expiry end
+      room = room - 1
+    end
+  else
+    new[#new + 1] = kind .. member .. body
+    added = added + 1
+    most = math.max(most, now + order.g)
+    if kind == 'a' then
+      local length, at = string.match(body, '^(%d+):()')
+      call('ZADD', groups, shown(now + order.g), string.sub(body, at + tonumber(length)))
+      keep(groups, order.g + day)
+    end
+  end
+end
+if #new > 0 then
+  local handed = false
+  if found[3] == '1' then
+    call('HSET', meta, 'w', '0')
+    if waiting == 0 then
+      for i = 1, #new do pack('', '', new[i]) end
+      local number = shown(tonumber(found[4] or 0) + 1)
+      handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
+      if handed then call('HINCRBY', meta, 'h', 1) end
+    end
+  end
+  if not handed then
+    for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
+    if added > 0 then call('HINCRBY', meta, 'n', added) end
+    note_expiry(least, most)
+  end
+end
+local outcome = table.concat(refused, ',')
+note_done(order, outcome)
+return {shown(now), expired, outcome}

@@ -1,0 +1,294 @@
+
+local base = KEYS[1]
+local call = redis.call
+local now
+if ARGV[1] ~= '' then now = tonumber(ARGV[1])
+else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
+local function digits(n) return string.format('%016.0f', n) end
+local function shown(n) return string.format('%.0f', n) end
+local function keep(key, ms)
+  if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
+end
+local day = 86400000
+local slack = 60000
+local expired, lapsed = 0, 0
+local packed = {}
+local function pack(index, turn, entry)
+  local n = #packed
+  packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
+  packed[n + 2] = entry
+end
+-- Whether the caller has given up: the call lay in a connection of a server that stood still.
+local function is_late(order) return order.d and now > order.d end
+-- What an earlier try of the same batch came to, or nil.
+local function done_before(order)
+  if is_late(order) then return 'late' end
+  local key = base .. 'sender:' .. order.s
+  local found = call('HMGET', key, 'n', 'p' .. order.p)
+  local number = tonumber(found[1] or -1)
+  if number > order.n then return 'late' end
+  if number == order.n and found[2] then return found[2] end
+  if number < order.n and number >= 0 and found[1] then call('DEL', key) end
+end
+local function note_done(order, outcome)
+  local key = base .. 'sender:' .. order.s
+  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
+  call('PEXPIRE', key, 120000)
+end
+
+local function list(channel) return base .. 'c:' .. channel end
+local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
+local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
+local waiters, waiting = base .. 'waiters', base .. 'waiting'
+local publish
+local function read(entry)
+  local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
+  if not id then return '0', 0 end
+  if length == '' then return id, tonumber(expiry) end
+  return id, tonumber(expiry), string.sub(entry, at, at + tonumber(length) - 1)
+end
+local function first_id(count)
+  local last = call('INCRBY', base .. 'id', count)
+  if last < 1000000000000 then
+    last = now * 1000 + count
+    call('SET', base .. 'id', shown(last))
+  end
+  keep(base .. 'id', 7 * day)
+  return last - count
+end
+local function unregister(waiter)
+  local found = call('HGET', waiting, waiter)
+  if not found then return false end
+  call('HDEL', waiting, waiter)
+  call('ZREM', waiters, unpack(cjson.decode(found)))
+  return true
+end
+local function register(waiter, names)
+  unregister(waiter)
+  local number = digits(first_id(1))
+  local members, scored = {}, {}
+  for i, name in ipairs(names) do
+    members[i] = name .. ' ' .. number .. ' ' .. waiter
+    scored[2 * i - 1] = 0
+    scored[2 * i] = members[i]
+  end
+  call('ZADD', waiters, unpack(scored))
+  call('HSET', waiting, waiter, cjson.encode(members))
+  keep(waiters, day)
+  keep(waiting, day)
+end
+-- Wakes who has waited longest for the channel, and lives.
+local function wake(name)
+  while true do
+    local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
+    if not found then return end
+    local waiter = string.match(found, '^[^ ]+ %d+ (.*)$')
+    if not unregister(waiter) then call('ZREM', waiters, found) end
+    if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
+  end
+end
+-- Notes that messages of these times of expiry were put on a channel.
+local function note_expiry(name, least, most)
+  local found = call('HGET', channels, name)
+  local first, last = 0, 0
+  if found then
+    first, last = tonumber(string.sub(found, 1, 16)), tonumber(string.sub(found, 18))
+    if first <= least and most <= last then return end
+    first = math.min(first, least)
+  else
+    first = least
+  end
+  if most > last then
+    last = most + slack
+    keep(list(name), last - now + slack)
+    keep(channels, math.max(last - now + slack, day))
+  end
+  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
+end
+-- Deletes expired messages of a channel: those at its head, or when there are none all.
+local function reclaim(name, thorough)
+  local found = call('HGET', channels, name)
+  if found and tonumber(string.sub(found, 1, 16)) > now then return 0 end
+  local key = list(name)
+  local count = 0
+  while true do
+    local head = call('LRANGE', key, 0, 99)
+    local gone = 0
+    for i = 1, #head do
+      local _, expiry = read(head[i])
+      if expiry > now then break end
+      gone = gone + 1
+    end
+    if gone > 0 then call('LTRIM', key, gone, -1) end
+    count = count + gone
+    if gone < 100 then break end
+  end
+  if count > 0 and not thorough then
+    expired = expired + count
+    return count
+  end
+  local all = call('LRANGE', key, 0, -1)
+  local least
+  local gone = {}
+  for i = 1, #all do
+    local _, expiry = read(all[i])
+    if expiry <= now then gone[#gone + 1] = all[i]
+    elseif not least or expiry < least then least = expiry end
+  end
+  for i = 1, #gone do call('LREM', key, 1, gone[i]) end
+  count = count + #gone
+  expired = expired + count
+  if least then
+    local last = found and string.sub(found, 18) or digits(least)
+    call('HSET', channels, name, digits(least) .. ' ' .. last)
+  else
+    call('HDEL', channels, name)
+  end
+  return count
+end
+-- Puts an entry where its id belongs.
+local function put_back(name, entry)
+  local key = list(name)
+  local id, expiry = read(entry)
+  local head = call('LINDEX', key, 0)
+  if not head or id < read(head) then
+    call('LPUSH', key, entry)
+  elseif id > read(call('LINDEX', key, -1)) then
+    call('RPUSH', key, entry)
+  else
+    local all = call('LRANGE', key, 0, -1)
+    for i = 1, #all do
+      local other = read(all[i])
+      if other == id then return end
+      if other > id then
+        call('LINSERT', key, 'BEFORE', all[i], entry)
+        break
+      end
+    end
+  end
+  note_expiry(name, expiry, expiry)
+  wake(name)
+end
+local function of_line(line) return #line .. ':' .. line end
+local function count_parked(name, by)
+  if call('HINCRBY', parked_counts, name, by) <= 0 then call('HDEL', parked_counts, name) end
+end
+local function parked_in_line(line, name)
+  local prefix = of_line(line)
+  local all = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':')
+  local on = ':' .. #name .. ':' .. name
+  local count = 0
+  for i = 1, #all do
+    local at = #prefix + 17
+    if string.sub(all[i], at, at + #on - 1) == on then count = count + 1 end
+  end
+  return count
+end
+local function park(line, name, entry)
+  local id, expiry = read(entry)
+  call('ZADD', parked, 0, of_line(line) .. id .. ':' .. #name .. ':' .. name .. entry)
+  keep(parked, math.max(expiry - now + slack, day))
+  keep(parked_counts, math.max(expiry - now + slack, day))
+  count_parked(name, 1)
+end
+local function parked_entry(member, prefix)
+  local length, at = string.match(member, '^:(%d+):()', #prefix + 17)
+  local name = string.sub(member, at, at + length - 1)
+  return name, string.sub(member, at + length)
+end
+local function unpark(line)
+  local prefix = of_line(line)
+  while true do
+    local member = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':', 'LIMIT', 0, 1)[1]
+    if not member then return end
+    call('ZREM', parked, member)
+    local name, entry = parked_entry(member, prefix)
+    count_parked(name, -1)
+    local _, expiry = read(entry)
+    if expiry > now then return name, entry end
+    expired = expired + 1
+  end
+end
+local function set_line(line, state, look)
+  call('HSET', lines, line, state)
+  call('ZADD', looks, shown(look), line)
+end
+local function keep_lines(ms)
+  keep(lines, math.max(ms, day))
+  keep(looks, math.max(ms, day))
+end
+local function free_line(line)
+  call('HDEL', lines, line)
+  call('ZREM', looks, line)
+end
+local look_ms = 1000
+local function make_ready(line, name, entry)
+  local id, expiry = read(entry)
+  set_line(line, 'R' .. digits(expiry) .. id .. name, math.min(expiry, now + look_ms))
+  keep_lines(expiry - now + slack)
+  put_back(name, entry)
+end
+local function is_over(state) return tonumber(string.sub(state, 2, 17)) <= now end
+-- Ends a turn that nobody passed on, or the wait for a head that is gone.
+local function go_on(line, state)
+  if string.byte(state) == 84 then lapsed = lapsed + 1 end
+  local name, entry = unpark(line)
+  if name then make_ready(line, name, entry) else free_line(line) end
+end
+local function is_head(state, id)
+  return state and string.byte(state) == 82 and string.sub(state, 18, 33) == id
+end
+local function lose_head(state)
+  local head = call('LINDEX', list(string.sub(state, 34)), 0)
+  return not head or read(head) > string.sub(state, 18, 33)
+end
+
+local order = cjson.decode(ARGV[2])
+publish = order.u
+local before = done_before(order)
+if before then return {shown(now), 0, before} end
+local count = #ARGV - 2
+local id = first_id(count)
+local standard = digits(now + order.x)
+local new, room, crowded, least, most = {}, {}, {}, {}, {}
+local refused = {}
+for i = 1, count do
+  local c = order.o and order.o[i] or 1
+  local name = order.c[c]
+  local body = ARGV[i + 2]
+  if not room[c] then
+    local held = tonumber(call('HGET', parked_counts, name) or 0)
+    room[c] = order.k[c] - call('LLEN', list(name)) - held
+    crowded[c] = held >= order.l
+    new[c] = {}
+    least[c], most[c] = 9e15, 0
+  end
+  if room[c] <= 0 then room[c] = room[c] + reclaim(name) end
+  local reason
+  if room[c] <= 0 then reason = 'f'
+  elseif crowded[c] then
+    local _, _, line = read('0:0:' .. body)
+    if line and parked_in_line(line, name) >= order.l then reason = 'l' end
+  end
+  if reason then refused[#refused + 1] = i .. reason
+  else
+    local at = order.e and order.e[tostring(i)]
+    local expiry = at or now + order.x
+    local text = at and digits(at) or standard
+    new[c][#new[c] + 1] = digits(id + i) .. ':' .. text .. ':' .. body
+    if expiry < least[c] then least[c] = expiry end
+    if expiry > most[c] then most[c] = expiry end
+    room[c] = room[c] - 1
+  end
+end
+for c, entries in pairs(new) do
+  if #entries > 0 then
+    local name = order.c[c]
+    call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, least[c], most[c])
+    wake(name)
+  end
+end
+local outcome = table.concat(refused, ',')
+note_done(order, outcome)
+return {shown(now), expired, outcome}
