@@ -112,6 +112,7 @@ const sections = {
 const knownWorkerKeys: ReadonlySet<string> = new Set([
   'concurrency',
   'maxRequeues',
+  'maxStreams',
   'graceMs',
   'lineLeaseMs',
   'maxTurnMs',

@@ -60,6 +60,21 @@ export function checkTurn(message: object, what: string): void {
   if (turnOf in message) (message as ReceivedMessage)[turnOf]?.check(what)
 }
 
+const goingOn = Symbol('going on')
+
+/**
+ * Lets a consumer return while some of its work goes on, such as a stream to a client: that takes no
+ * place among what a worker runs at once, but the worker's end waits for it.
+ */
+export function goOnBeyond(message: object, work: Promise<void>): void {
+  ;(message as { [goingOn]?: Promise<void> })[goingOn] = work
+}
+
+/** What goes on of a message whose consumer has returned. */
+export function workBeyond(message: object): Promise<void> | undefined {
+  return (message as { [goingOn]?: Promise<void> })[goingOn]
+}
+
 const neverAborted = new AbortController().signal
 
 /** The message a worker makes of what a backend handed over. */

@@ -11,7 +11,7 @@ import { Counters } from './internal/counters.ts'
 import { type Listed, Roster } from './internal/roster.ts'
 import type { Logger } from './logger.ts'
 import { silentLogger } from './logger.ts'
-import { WorkerMessage } from './message.ts'
+import { WorkerMessage, workBeyond } from './message.ts'
 import { goneChannel, randomName } from './names.ts'
 import { Requeue } from './requeue.ts'
 import type { LoadedRouting } from './routing.ts'
@@ -27,7 +27,12 @@ export interface WorkerSettings {
   readonly concurrency?: number
   /** Most times one message may be thrown back by `Requeue`, 0 or more. Default 10. */
   readonly maxRequeues?: number
-  /** How long `stop` waits for running consumers, in milliseconds. Default 30,000. */
+  /**
+   * Most answers of the view layer that may stream at once beside the consumers that run, 0 or more:
+   * one more takes the place of a consumer. Default 10,000.
+   */
+  readonly maxStreams?: number
+  /** How long `stop` waits for running consumers and streams, in milliseconds. Default 30,000. */
   readonly graceMs?: number
   /**
    * How long a linearized consumer's turn lasts unless renewed, which the worker does, in
@@ -94,6 +99,7 @@ export class Worker {
   readonly #clock: Clock
   readonly #concurrency: number
   readonly #maxRequeues: number
+  readonly #maxStreams: number
   readonly #graceMs: number
   readonly #lineLeaseMs: number
   /** Those of its channels whose consumers are linearized. */
@@ -108,6 +114,8 @@ export class Worker {
   #waiting = new AbortController()
   readonly #parked = new Set<Parked>()
   readonly #running = new Roster<Run>()
+  /** Answers that go on when their consumers have returned. */
+  readonly #streams = new Roster<Stream>()
   #onSlotFree: (() => void) | undefined
   #onIdle: (() => void) | undefined
   #loop: Promise<void> | undefined
@@ -133,6 +141,7 @@ export class Worker {
     this.#clock = options.backend.limits.clock
     this.#concurrency = setting('concurrency', options.concurrency ?? 100, 1, 10_000)
     this.#maxRequeues = setting('maxRequeues', options.maxRequeues ?? 10, 0, 1_000_000)
+    this.#maxStreams = setting('maxStreams', options.maxStreams ?? 10_000, 0, 1_000_000)
     this.#graceMs = setting('graceMs', options.graceMs ?? defaultGraceMs, 0, 86_400_000)
     this.#lineLeaseMs = setting('lineLeaseMs', options.lineLeaseMs ?? 15_000, 100, 3_600_000)
     const maxTurnMs = setting(
@@ -171,7 +180,10 @@ export class Worker {
 
   /** The consumers that run now, and the channels of their messages. */
   get running(): readonly RunningConsumer[] {
-    return this.#running.all().map(({ route }) => ({ ...route.place }))
+    return [
+      ...this.#running.all().map(({ route }) => ({ ...route.place })),
+      ...this.#streams.all().map(({ at }) => ({ ...at })),
+    ]
   }
 
   /**
@@ -233,7 +245,7 @@ export class Worker {
     this.#stopAnnouncing?.()
     this.#stopLooking?.()
     await Promise.all([...this.#parked].map((parked) => this.#resend(parked)))
-    if (this.#running.size > 0) {
+    if (this.#running.size + this.#streams.size > 0) {
       await new Promise<void>((resolve) => {
         const cancel = this.#clock.schedule(resolve, this.#graceMs)
         this.#onIdle = () => {
@@ -369,7 +381,7 @@ export class Worker {
       if (route.declaration?.schema) {
         await this.#checkAndRun(run, route.declaration)
       } else {
-        await route.consumer(new WorkerMessage(incoming, this.#backend, turn))
+        await this.#consume(run, new WorkerMessage(incoming, this.#backend, turn))
       }
     } catch (error) {
       try {
@@ -382,7 +394,7 @@ export class Worker {
       if (turn) await this.#passOn(turn)
       this.#running.delete(run)
       this.#onSlotFree?.()
-      if (this.#running.size === 0) this.#onIdle?.()
+      this.#tellIfIdle()
     }
   }
 
@@ -419,7 +431,7 @@ export class Worker {
   }
 
   async #checkAndRun(run: Run, declaration: ChannelDeclaration): Promise<void> {
-    const { incoming, route, turn } = run
+    const { incoming, turn } = run
     let content: IncomingMessage['content']
     try {
       content = await validateContent(incoming.channel, declaration, incoming.content)
@@ -427,7 +439,32 @@ export class Worker {
       this.counters.add('dropped.invalid')
       throw error
     }
-    await route.consumer(new WorkerMessage({ ...incoming, content }, this.#backend, turn))
+    await this.#consume(run, new WorkerMessage({ ...incoming, content }, this.#backend, turn))
+  }
+
+  async #consume(run: Run, message: WorkerMessage): Promise<void> {
+    await run.route.consumer(message)
+    const work = workBeyond(message)
+    if (!work) return
+    if (this.#streams.size >= this.#maxStreams) {
+      // One too many takes its place among the running until its end.
+      await work
+      return
+    }
+    const stream = { place: -1, at: run.route.place }
+    this.#streams.add(stream)
+    const settle = (): void => {
+      this.#streams.delete(stream)
+      this.#tellIfIdle()
+    }
+    work.then(settle, (error: unknown) => {
+      settle()
+      this.#fail(run, error)
+    })
+  }
+
+  #tellIfIdle(): void {
+    if (this.#running.size + this.#streams.size === 0) this.#onIdle?.()
   }
 
   #fail(run: Run, error: unknown): void {
@@ -537,6 +574,11 @@ interface Run extends Listed {
   readonly incoming: IncomingMessage
   readonly route: WorkerRoute
   readonly turn: HeldTurn | undefined
+}
+
+/** An answer that goes on when its consumer has returned. */
+interface Stream extends Listed {
+  readonly at: RunningConsumer
 }
 
 /** A message that waits for its next try after `Requeue`. */

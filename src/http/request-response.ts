@@ -5,6 +5,7 @@ import type { Address, HttpRequest, HttpResponse } from '../message-formats.ts'
 import { bodyStream, ClientLinks } from './client-link.ts'
 import { maxPartBytes, partBytesFor } from './part-window.ts'
 import { parseCookies, parseQuery } from './query.ts'
+import { bodyBytes, soon } from './response-body.ts'
 import { responseHeaders } from './response-head.ts'
 
 /** Statuses without a body, RFC 9110 section 6.4.1. */
@@ -206,36 +207,40 @@ export async function writeResponse(
     await sink.send(head)
     return
   }
-  const reader = response.body.getReader()
-  let stopCancelling = (): void => {}
+  const reader = response.body.getReader() as ReadableStreamDefaultReader<unknown>
+  let stopCancelling: (() => void) | undefined
   try {
     let read = reader.read()
-    for (;;) {
-      const { done, value } = await read
-      if (done) break
+    read.catch(() => {})
+    let part = await soon(read)
+    if (isHead) {
+      await sink.send(await withLength(head, part, reader, partBytes))
+      return
+    }
+    if (!part) {
+      // Its client may wait for the head alone.
+      await sink.sendPart({ ...head, more_content: true })
+      head = {}
+      stopCancelling = cancelOnAbort(reader, sink.signal)
+      part = await read
+    }
+    while (!part.done) {
+      const bytes = bodyBytes(part.value)
       read = reader.read()
       read.catch(() => {})
-      const next = (await soon(read)) ?? (await Promise.race([read, nextTurn()]))
-      const isWhole = next?.done === true
-      if (isHead) {
-        // Its length is known only when nothing follows.
-        if (isWhole && value.byteLength <= partBytes) await sink.send({ ...head, content: value })
-        else {
-          await sink.send(head)
-          await reader.cancel()
-        }
-        return
-      }
-      for (let start = 0; start < value.byteLength; start += partBytes) {
-        const content = value.subarray(start, start + partBytes)
-        if (isWhole && start + partBytes >= value.byteLength) {
+      const next = await soon(read)
+      const isLast = next?.done === true
+      for (let start = 0; start < bytes.byteLength; start += partBytes) {
+        const content = bytes.subarray(start, start + partBytes)
+        if (isLast && start + partBytes >= bytes.byteLength) {
           await sink.send({ ...head, content })
           return
         }
         await sink.sendPart({ ...head, content, more_content: true })
         head = {}
-        stopCancelling = cancelOnAbort(reader, sink.signal, stopCancelling)
+        stopCancelling ??= cancelOnAbort(reader, sink.signal)
       }
+      part = next ?? (await read)
     }
     sink.signal?.throwIfAborted()
     await sink.send(head)
@@ -243,35 +248,39 @@ export async function writeResponse(
     await reader.cancel(error).catch(() => {})
     throw error
   } finally {
-    stopCancelling()
+    stopCancelling?.()
   }
+}
+
+/** The head that answers HEAD, with the body's length where that is known at once. */
+async function withLength(
+  head: HttpResponse,
+  part: { readonly done: boolean; readonly value?: unknown } | undefined,
+  reader: ReadableStreamDefaultReader<unknown>,
+  partBytes: number,
+): Promise<HttpResponse> {
+  if (!part || part.done) {
+    await reader.cancel()
+    return head
+  }
+  const next = reader.read()
+  next.catch(() => {})
+  const bytes = bodyBytes(part.value)
+  if ((await soon(next))?.done && bytes.byteLength <= partBytes) return { ...head, content: bytes }
+  await reader.cancel()
+  return head
 }
 
 /** Stops a stream that may be silent for long when its client leaves. */
 function cancelOnAbort(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  reader: ReadableStreamDefaultReader<unknown>,
   signal: AbortSignal | undefined,
-  stop: () => void,
 ): () => void {
-  stop()
   const cancel = (): void => {
     reader.cancel(signal?.reason).catch(() => {})
   }
   signal?.addEventListener('abort', cancel, { once: true })
   return () => signal?.removeEventListener('abort', cancel)
-}
-
-/** What `read` gives within a few microtasks, as a body that is there already does. */
-async function soon<T>(read: Promise<T>): Promise<T | undefined> {
-  return Promise.race([read, Promise.resolve().then(later).then(later).then(later)])
-}
-
-function later(): Promise<undefined> {
-  return Promise.resolve(undefined)
-}
-
-function nextTurn(): Promise<undefined> {
-  return new Promise((resolve) => setImmediate(() => resolve(undefined)))
 }
 
 function responseHead(response: Response): HttpResponse {

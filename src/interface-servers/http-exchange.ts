@@ -1,4 +1,5 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Content } from '../content.ts'
 import { errorTable, isChannelkitError } from '../errors.ts'
 import { silentMs } from '../http/client-link.ts'
@@ -46,6 +47,8 @@ export interface ExchangeOptions {
 export interface ExchangeWatcher {
   /** Its client needs nothing more. */
   onEnd(exchange: HttpExchange): void
+  /** It has ended, and its client has yet to take much of it. */
+  onUntaken(exchange: HttpExchange): void
 }
 
 /**
@@ -71,6 +74,10 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
   /** Whether a view of this process writes the answer. */
   #isLent = false
   #isTakenBack = false
+  readonly #socket: Socket
+  /** How much the client had taken when that was looked at last, and since when it was no more. */
+  #taken = ''
+  #takenSince: number | undefined
   /** Ended before its answer was complete. */
   #isLeft = false
   #listener: string | undefined
@@ -87,6 +94,7 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     this.movedAt = this.#hub.backend.limits.clock.now()
     this.request = options.request
     this.response = options.response
+    this.#socket = options.request.socket
     this.path = options.path
     this.body = options.body
     this.replyChannel = this.#hub.inbox.newChannel(this)
@@ -107,6 +115,35 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     return this.#listener === undefined ? this.#options.streamMs : silentMs
   }
 
+  /** Whether its client's connection has ended without anybody having told. */
+  get isDisconnected(): boolean {
+    return this.#socket.destroyed
+  }
+
+  /** Since when the client has taken nothing of what waits for it; undefined when nothing waits. */
+  untakenSince(now: number): number | undefined {
+    const { socket } = this.response
+    // An answer behind another on one connection waits for that.
+    if (socket !== this.#socket || socket.writableLength === 0) {
+      this.#takenSince = undefined
+      return undefined
+    }
+    // One large write is taken little by little by the system, of which only Node's handle knows.
+    const handle = (socket as { _handle?: { readonly writeQueueSize?: number } })._handle
+    const taken = `${socket.bytesWritten - socket.writableLength} ${handle?.writeQueueSize ?? 0}`
+    if (this.#takenSince === undefined || taken !== this.#taken) {
+      this.#taken = taken
+      this.#takenSince = now
+    }
+    return this.#takenSince
+  }
+
+  /** Ends the connection of a client that does not take its answer. */
+  cutOff(): void {
+    this.#hub.counters.add('closed.slow-reader')
+    this.#socket.destroy()
+  }
+
   receive(reply: Reply): void {
     const { content } = reply
     if (typeof content.listen === 'string') {
@@ -123,8 +160,11 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
       return
     }
     try {
+      // For the view that has given it back it is over, but not for whoever answers instead.
+      if (this.#isTakenBack) this.response.destroyed = false
       if (this.hasBegun) this.#writePart(content as HttpResponsePart)
       else this.#writeHead(content as HttpResponse)
+      if (this.#isTakenBack) this.response.destroyed = true
     } catch (error) {
       this.#hub.counters.add('dropped.bad-reply')
       this.#hub.logger.error({ err: error, path: this.path }, 'a reply to a request is refused')
@@ -161,6 +201,7 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     if (this.#isEnded) return
     this.#end()
     this.forget()
+    if (this.response.writableLength >= untakenBytes) this.#options.watcher.onUntaken(this)
     this.onOver?.()
   }
 
@@ -298,6 +339,7 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
       this.forget()
       if (this.#writtenParts === 0) endWith(this.response, body)
       else rawEnd.call(this.response, body)
+      if (this.response.writableLength >= untakenBytes) this.#options.watcher.onUntaken(this)
       return
     }
     this.#move()
@@ -342,7 +384,8 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
 
   /** To be called when the client's connection is no longer the request's. */
   clientLeft(): void {
-    if (this.#isEnded) return
+    // A view is told that it is over by the same event.
+    if (this.#isEnded || !this.#socket.destroyed) return
     this.#giveUp()
     this.#hub.counters.add('requests.aborted')
     if (this.#hub.consumed.isConsumed('http.disconnect')) {
@@ -386,6 +429,9 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
     return this.#isLeft
   }
 }
+
+// An answer of which no more waits goes into the system's own buffers at once.
+const untakenBytes = 65_536
 
 // A client that reads nothing for so long gets no more of an answer that was cut.
 const cutFlushMs = 5_000

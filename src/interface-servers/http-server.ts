@@ -41,10 +41,13 @@ export class HttpServer implements RequestLender {
   /** Requests that wait for a worker or for their body, with the body that is being read. */
   readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
   readonly #exchanges = new Roster<HttpExchange>()
+  /** Those that have ended, of whose answers much is still to be taken. */
+  readonly #untaken = new Set<HttpExchange>()
   /** Those given up whose view may not know it yet. */
   readonly #left = new Set<HttpExchange>()
   readonly #watcher: ExchangeWatcher = {
     onEnd: (ended) => this.#forget(ended),
+    onUntaken: (ended) => this.#untaken.add(ended),
   }
   /** Requests that were read in this turn of the event loop. */
   #outgoing: OutgoingRequest[] = []
@@ -280,8 +283,19 @@ export class HttpServer implements RequestLender {
       this.#hub.counters.add('requests.slow-body')
       answer(response, 408, 'Request Timeout', { connection: 'close' })
     }
+    for (const exchange of this.#untaken) {
+      if (exchange.response.writableFinished || exchange.isDisconnected) {
+        this.#untaken.delete(exchange)
+      } else if (this.#isUntaken(exchange, now)) {
+        exchange.cutOff()
+      }
+    }
     for (const exchange of this.#exchanges.all()) {
-      if (this.#isLate(exchange.body, now)) {
+      if (exchange.isDisconnected) {
+        exchange.clientLeft()
+      } else if (exchange.hasBegun && this.#isUntaken(exchange, now)) {
+        exchange.cutOff()
+      } else if (this.#isLate(exchange.body, now)) {
         this.#hub.counters.add('requests.slow-body')
         exchange.fail(408, 'Request Timeout')
       } else if (exchange.body?.waitingSince !== undefined) {
@@ -300,6 +314,11 @@ export class HttpServer implements RequestLender {
 
   #isLate(body: RequestBody | undefined, now: number): boolean {
     return body?.waitingSince !== undefined && now - body.waitingSince >= this.#settings.requestMs
+  }
+
+  #isUntaken(exchange: HttpExchange, now: number): boolean {
+    const since = exchange.untakenSince(now)
+    return since !== undefined && now - since >= this.#settings.drainMs
   }
 
   #mustCut(exchange: HttpExchange, now: number): boolean {

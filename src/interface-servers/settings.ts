@@ -69,6 +69,11 @@ export interface HttpSettings {
    */
   readonly streamMs?: number
   /**
+   * How long a client may take nothing of an answer that waits for it, in milliseconds, before it is
+   * cut off. Default 30,000.
+   */
+  readonly drainMs?: number
+  /**
    * Addresses or subnets (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and
    * `X-Forwarded-Proto` are believed. Default none.
    */
@@ -122,6 +127,7 @@ export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSe
     requestMs: number('requestMs', 30_000),
     maxHeaderBytes: number('maxHeaderBytes', 16_384),
     streamMs: number('streamMs', 300_000),
+    drainMs: number('drainMs', 30_000),
     trustedProxies: list('http.trustedProxies', settings.trustedProxies ?? []),
   })
   checkKeys('http', settings, resolved)

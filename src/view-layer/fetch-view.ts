@@ -16,11 +16,13 @@ export async function runFetchView(
   // A signal in the request's options would cost half as much as the request.
   Object.defineProperty(request, 'signal', viewSignal)
   rememberRequest(request, view)
-  if (lent) {
-    view.onDefer = () => lent.giveBack()
-    lent.onOver = () => view.takenBack()
+  if (lent) view.onDefer = () => lent.giveBack()
+  const answer = fetch(request)
+  const response = isPromise(answer) ? await untilLost(answer, view) : answer
+  if (view.hasLostClient) {
+    if (response instanceof Response) await response.body?.cancel()
+    return
   }
-  const response = await fetch(request)
   if (view.isDeferred) {
     if (response instanceof Response) await response.body?.cancel()
     return
@@ -34,6 +36,35 @@ export async function runFetchView(
   else await writeResponse(response, sinkOf(view), partBytes, content.method === 'HEAD')
 }
 
+/**
+ * What the app answers; undefined when nobody wants it any more before, so that an app which never
+ * answers is not waited for. The body of one that answers later is given up.
+ */
+function untilLost(answer: PromiseLike<unknown>, view: ViewRequest): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    let hasAnswered = false
+    const lose = (): void => {
+      view.takenBack()
+      if (!view.hasLostClient || hasAnswered) return
+      resolve(undefined)
+      answer.then(
+        (late) => (late instanceof Response ? late.body?.cancel() : undefined),
+        () => {},
+      )
+    }
+    if (view.lent) view.lent.onOver = lose
+    else view.link.onClose = lose
+    answer.then((response) => {
+      hasAnswered = true
+      resolve(response)
+    }, reject)
+  })
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
+}
+
 function sinkOf(view: ViewRequest): ResponseSink {
   const { link } = view
   return {
@@ -44,6 +75,7 @@ function sinkOf(view: ViewRequest): ResponseSink {
     async sendPart(part) {
       await link.sendPart(part)
       view.hasBegun = true
+      view.streams()
     },
     get signal() {
       return link.signal

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { LocalRequest } from '../http/local-requests.ts'
+import { bodyBytes, soon } from '../http/response-body.ts'
 import { endWith } from '../http/response-end.ts'
 import { checkStatus, hopByHop } from '../http/response-head.ts'
 import type { ViewRequest } from './view-request.ts'
@@ -17,39 +18,57 @@ export async function writeLentResponse(
   }
   writeHeaders(answer, response)
   if (!answer.body) {
-    response.end()
-    lent.finished()
+    endAnswer(lent, undefined)
     return
   }
-  const reader = answer.body.getReader()
+  const reader = answer.body.getReader() as BodyReader
+  lent.onOver = () => {
+    view.takenBack()
+    // A stream may be silent for long.
+    if (lent.isTakenBack) reader.cancel().catch(() => {})
+  }
   try {
-    const { done, value } = await reader.read()
-    if (done) {
-      response.end()
-      lent.finished()
-      return
-    }
-    const next = reader.read()
-    next.catch(() => {})
-    const isWhole = await endsSoon(next)
-    if (view.message.content.method === 'HEAD') {
-      // Its length is known only when nothing follows.
-      if (isWhole && !response.hasHeader('content-length')) {
-        response.setHeader('content-length', value.byteLength)
-      }
-      response.end()
-      lent.finished()
-      if (!isWhole) await reader.cancel()
-    } else if (isWhole) {
-      endWith(response, value)
-      lent.finished()
-    } else {
-      await stream(value, next, reader, view, lent)
-    }
+    await writeBody(reader, view, lent)
   } catch (error) {
     await reader.cancel(error).catch(() => {})
     throw error
   }
+}
+
+type BodyReader = ReadableStreamDefaultReader<unknown>
+
+async function writeBody(reader: BodyReader, view: ViewRequest, lent: LocalRequest): Promise<void> {
+  const { response } = lent
+  const isHead = view.message.content.method === 'HEAD'
+  const read = reader.read()
+  read.catch(() => {})
+  const first = await soon(read)
+  if (lent.isTakenBack) return
+  if (first?.done) {
+    endAnswer(lent, undefined)
+    return
+  }
+  const next = first && reader.read()
+  next?.catch(() => {})
+  const isWhole = next ? (await soon(next))?.done === true : false
+  if (lent.isTakenBack) return
+  if (isHead) {
+    // Its length is known only when nothing follows.
+    if (first && isWhole && !response.hasHeader('content-length')) {
+      response.setHeader('content-length', bodyBytes(first.value).byteLength)
+    }
+    endAnswer(lent, undefined)
+    if (!isWhole) await reader.cancel()
+  } else if (first && isWhole) {
+    endAnswer(lent, bodyBytes(first.value))
+  } else {
+    await stream(first ? bodyBytes(first.value) : undefined, next ?? read, reader, view, lent)
+  }
+}
+
+function endAnswer(lent: LocalRequest, body: Uint8Array | undefined): void {
+  endWith(lent.response, body)
+  lent.finished()
 }
 
 function writeHeaders({ status, headers }: Response, response: ServerResponse): void {
@@ -62,51 +81,32 @@ function writeHeaders({ status, headers }: Response, response: ServerResponse): 
   if (cookies.length > 0) response.setHeader('set-cookie', cookies)
 }
 
-/** Whether nothing follows; waits a turn of the event loop at most. */
-async function endsSoon(next: Promise<{ readonly done: boolean }>): Promise<boolean> {
-  let isDone: boolean | undefined
-  next.then(
-    ({ done }) => {
-      isDone = done
-    },
-    () => {
-      isDone = false
-    },
-  )
-  // A body that is there already takes some microtasks, which cost less than a turn.
-  for (let step = 0; step < 8 && isDone === undefined; step++) await undefined
-  if (isDone === undefined) await new Promise(setImmediate)
-  return isDone === true
-}
-
 async function stream(
-  first: Uint8Array,
-  second: ReturnType<ReadableStreamDefaultReader<Uint8Array>['read']>,
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  first: Uint8Array | undefined,
+  second: ReturnType<BodyReader['read']>,
+  reader: BodyReader,
   view: ViewRequest,
   lent: LocalRequest,
 ): Promise<void> {
   const { response } = lent
-  lent.onOver = () => {
-    view.takenBack()
-    // A stream may be silent for long.
-    if (lent.isTakenBack) reader.cancel().catch(() => {})
-  }
-  let chunk = first
+  lent.moved()
+  let hasRoom = true
+  // Without a first part the head goes alone: its client may wait for nothing else.
+  if (first) hasRoom = response.write(first)
+  else response.flushHeaders()
+  view.streams()
   let next = second
   for (;;) {
-    if (lent.isTakenBack) return
-    lent.moved()
-    if (!response.write(chunk)) await drained(response)
+    if (!hasRoom) await drained(response)
     const { done, value } = await next
+    if (lent.isTakenBack) return
     if (done) break
-    chunk = value
     next = reader.read()
     next.catch(() => {})
+    lent.moved()
+    hasRoom = response.write(bodyBytes(value))
   }
-  if (lent.isTakenBack) return
-  response.end()
-  lent.finished()
+  endAnswer(lent, undefined)
 }
 
 async function drained(response: ServerResponse): Promise<void> {

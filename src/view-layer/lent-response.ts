@@ -1,7 +1,9 @@
-import { ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { LocalRequest } from '../http/local-requests.ts'
 import { checkStatus, hopByHop } from '../http/response-head.ts'
 import { type GivenHeaders, withoutHopByHop } from './given-headers.ts'
+import type { ViewRequest } from './view-request.ts'
 
 // Own properties survive frameworks that change the response's prototype, as Express does.
 const raw = ServerResponse.prototype
@@ -15,33 +17,47 @@ const rawEnd = raw.end as (this: ServerResponse, ...rest: unknown[]) => ServerRe
 
 const lentKey = Symbol('channelkit.lent')
 
-type LentResponse = ServerResponse & { [lentKey]: LocalRequest }
+interface Lent {
+  readonly lent: LocalRequest
+  readonly view: ViewRequest
+}
+
+type LentResponse = ServerResponse & { [lentKey]: Lent }
 
 /**
- * Has a client's own response behave like one whose answer goes through a channel: what an answer
- * may not have is left out, and once it is taken back nothing that the view writes counts.
+ * Has a client's own request and response behave like those whose answer goes through a channel:
+ * what an answer may not have is left out, and once they are taken back nothing that the view does
+ * counts.
  */
-export function lendResponse(lent: LocalRequest): void {
-  const { response } = lent
-  ;(response as LentResponse)[lentKey] = lent
+export function lendResponse(lent: LocalRequest, view: ViewRequest): void {
+  const { request, response } = lent
+  ;(response as LentResponse)[lentKey] = { lent, view }
+  plainAddresses(request.socket)
   // The same functions for all: closures for each response would double its garbage.
   response.writeHead = writeHead as ServerResponse['writeHead']
   response.write = write as ServerResponse['write']
   response.end = end as ServerResponse['end']
+  response.flushHeaders = flushHeaders
   response.destroy = destroy
   response.writeContinue = noInterim
   response.writeProcessing = noInterim
   response.writeEarlyHints = noEarlyHints
   response.addTrailers = noInterim
+  response.on('error', tellFault)
 }
 
-/** Has the view's further calls do nothing, nor fail. */
-export function silenceResponse(response: ServerResponse): void {
+/**
+ * Has the view's further calls do nothing, nor fail, and whatever it pipes into the response end.
+ * Its request's socket is no longer the client's, which has other requests.
+ */
+export function takeResponseBack({ request, response }: LocalRequest): void {
   response.setHeader = ignoreHeader as ServerResponse['setHeader']
   response.appendHeader = ignoreHeader as ServerResponse['appendHeader']
   response.setHeaders = ignoreHeader as ServerResponse['setHeaders']
   response.removeHeader = ignoreHeader as ServerResponse['removeHeader']
-  response.flushHeaders = ignoreHeader as ServerResponse['flushHeaders']
+  request.socket = standIn(request.socket)
+  response.destroyed = true
+  response.emit('close')
 }
 
 function writeHead(
@@ -50,7 +66,7 @@ function writeHead(
   reason?: unknown,
   headers?: unknown,
 ): ServerResponse {
-  const lent = this[lentKey]
+  const { lent } = this[lentKey]
   if (lent.isTakenBack) return this
   checkStatus(status)
   const given = (typeof reason === 'string' ? headers : reason) as GivenHeaders | undefined
@@ -61,18 +77,25 @@ function writeHead(
   return this
 }
 
-/**
- * The connection is this server's, not the answer's (RFC 9110 section 7.6.1). Node would send
- * neither of these two at all once it was removed.
- */
+/** Node's own notes, by which it adds neither header any more once one was removed. */
+interface RemovedHeaders {
+  _removedConnection: boolean
+  _removedTE: boolean
+}
+
+/** The connection is this server's, not the answer's (RFC 9110 section 7.6.1). */
 function dropHopByHop(response: ServerResponse, name: string): void {
-  if (name === 'connection') {
-    response.setHeader(name, response.shouldKeepAlive ? 'keep-alive' : 'close')
-  } else if (name === 'transfer-encoding' && response.req.httpVersionMinor > 0) {
-    response.setHeader(name, 'chunked')
-  } else {
-    response.removeHeader(name)
-  }
+  response.removeHeader(name)
+  const removed = response as unknown as RemovedHeaders
+  removed._removedConnection = false
+  removed._removedTE = false
+}
+
+function flushHeaders(this: LentResponse): void {
+  const { lent, view } = this[lentKey]
+  if (lent.isTakenBack) return
+  raw.flushHeaders.call(this)
+  view.streams()
 }
 
 function write(
@@ -81,10 +104,15 @@ function write(
   encoding?: unknown,
   callback?: unknown,
 ): boolean {
-  const lent = this[lentKey]
-  if (lent.isTakenBack) return ignored(true, encoding, callback)
+  const { lent, view } = this[lentKey]
+  if (lent.isTakenBack) {
+    ignore(encoding, callback)
+    return false
+  }
   lent.moved()
-  return rawWrite.call(this, chunk, encoding, callback)
+  const hasRoom = rawWrite.call(this, chunk, encoding, callback)
+  view.streams()
+  return hasRoom
 }
 
 function end(
@@ -93,16 +121,25 @@ function end(
   encoding?: unknown,
   callback?: unknown,
 ): ServerResponse {
-  const lent = this[lentKey]
-  if (lent.isTakenBack) return ignored<ServerResponse>(this, chunk, encoding, callback)
+  const { lent } = this[lentKey]
+  if (lent.isTakenBack) {
+    ignore(chunk, encoding, callback)
+    return this
+  }
   rawEnd.call(this, chunk, encoding, callback)
   lent.finished()
   return this
 }
 
 function destroy(this: LentResponse): ServerResponse {
-  this[lentKey].cut()
+  const { lent } = this[lentKey]
+  if (!lent.isTakenBack) lent.cut()
   return this
+}
+
+/** Without a listener a fault of one view would end the process. */
+function tellFault(this: ServerResponse, error: Error): void {
+  ;(this as LentResponse)[lentKey].view.onFault?.(error)
 }
 
 function noInterim(callback?: unknown): void {
@@ -118,8 +155,31 @@ function ignoreHeader(this: ServerResponse): ServerResponse {
 }
 
 /** Calls back, as writers wait for it. */
-function ignored<T>(result: T, ...rest: unknown[]): T {
+function ignore(...rest: unknown[]): void {
   const callback = rest.find((each) => typeof each === 'function')
   if (callback) process.nextTick(callback as () => void)
-  return result
+}
+
+/** Writes IPv4 addresses that came over an IPv6 socket as IPv4, as in the message. */
+function plainAddresses(socket: Socket): void {
+  if (socket.remoteAddress?.startsWith('::ffff:') !== true) return
+  for (const name of ['remoteAddress', 'localAddress'] as const) {
+    const value = socket[name]
+    if (!value?.includes('.')) continue
+    Object.defineProperty(socket, name, { value: value.slice(7), configurable: true })
+  }
+  Object.defineProperty(socket, 'remoteFamily', { value: 'IPv4', configurable: true })
+}
+
+/** The same socket, but for what would end it. */
+function standIn(socket: IncomingMessage['socket']): Socket {
+  const ignoreEnd = function (this: Socket): Socket {
+    return this
+  }
+  return Object.create(socket, {
+    destroy: { value: ignoreEnd },
+    destroySoon: { value: ignoreEnd },
+    end: { value: ignoreEnd },
+    resetAndDestroy: { value: ignoreEnd },
+  })
 }

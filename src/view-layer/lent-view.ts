@@ -1,5 +1,5 @@
 import type { LocalRequest } from '../http/local-requests.ts'
-import { lendResponse, silenceResponse } from './lent-response.ts'
+import { lendResponse, takeResponseBack } from './lent-response.ts'
 import type { NodeHandler } from './view-app.ts'
 import { rememberRequest, type ViewRequest } from './view-request.ts'
 
@@ -18,17 +18,34 @@ export async function runLentNodeView(
   lent.onOver = () => {
     isOver = true
     if (lent.isTakenBack) {
-      silenceResponse(response)
+      takeResponseBack(lent)
       view.takenBack()
     }
     onOver?.()
   }
   view.onDefer = () => lent.giveBack()
-  lendResponse(lent)
+  lendResponse(lent, view)
   rememberRequest(request, view)
-  await handler(request, response)
-  if (isOver) return
+  const returned = handler(request, response)
+  if (isOver && !isPromise(returned)) return
+  if (isPromise(returned)) {
+    // One that never settles is not waited for when nobody wants its answer any more.
+    await Promise.race([
+      returned,
+      new Promise<void>((resolve) => {
+        onOver = () => {
+          if (lent.isTakenBack) resolve()
+        }
+        if (isOver) onOver()
+      }),
+    ])
+    if (isOver) return
+  }
   await new Promise<void>((resolve) => {
     onOver = resolve
   })
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
 }

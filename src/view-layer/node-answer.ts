@@ -99,6 +99,7 @@ export class NodeAnswer {
       const content = this.#takeUpTo(partBytes)
       const head = this.#takeHead()
       await link.sendPart({ ...head, ...(content && { content }), more_content: true })
+      this.#view.streams()
       for (const callback of callbacks) callback()
       if (this.#needsDrain && this.#size < highWaterBytes) {
         this.#needsDrain = false

@@ -29,17 +29,22 @@ export async function runNodeView(handler: NodeHandler, view: ViewRequest): Prom
   const response = nodeResponse(request, answer, socket, view)
   rememberRequest(request, view)
 
-  link.onClose = () => {
-    request.destroy(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }))
-    socket.destroy()
-  }
+  const closed = new Promise<void>((resolve) => {
+    link.onClose = () => {
+      request.destroy(Object.assign(new Error('aborted'), { code: 'ECONNRESET' }))
+      socket.destroy()
+      resolve()
+    }
+  })
   const done = new Promise<void>((resolve) => {
     view.onDefer = resolve
     response.once('finish', resolve)
     socket.once('close', resolve)
   })
+  response.on('error', (error) => view.onFault?.(error))
   try {
-    await handler(request, response)
+    // A handler that never settles is not waited for when nobody wants its answer any more.
+    await Promise.race([handler(request, response), closed])
     await done
     if (view.isDeferred) return
     await answer.sent.catch((error: unknown) => {
@@ -134,7 +139,7 @@ function nodeResponse(
   response.writeHead = writeHead as ServerResponse['writeHead']
   response.write = write as ServerResponse['write']
   response.end = end as ServerResponse['end']
-  response.flushHeaders = flushHeaders
+  response.flushHeaders = flushHeaders as ServerResponse['flushHeaders']
   response.writeContinue = noInterim
   response.writeProcessing = noInterim
   response.writeEarlyHints = (_hints, callback) => noInterim(callback)
@@ -166,9 +171,11 @@ function writeHead(
   return this
 }
 
-function flushHeaders(this: ServerResponse): void {
+function flushHeaders(this: CaughtResponse): void {
+  const { view, answer } = this[stateKey]
+  if (view.isDeferred) return
   begin(this)
-  ;(this as CaughtResponse)[stateKey].answer.flush()
+  answer.flush()
 }
 
 function write(
@@ -178,8 +185,11 @@ function write(
   callback?: unknown,
 ): boolean {
   const state = this[stateKey]
-  // Somebody else answers.
-  if (state.view.isDeferred) return true
+  // Somebody else answers, or nobody is there to be answered.
+  if (state.view.isDeferred || state.view.link.isClosed) {
+    callLater(callbackOf(encoding, callback))
+    return false
+  }
   const bytes = bytesOf(chunk, encoding)
   if (this.writableEnded || bytes === undefined || this.destroyed) {
     return nodeWrite.call(this, chunk, encoding as BufferEncoding, callback as Callback)
@@ -201,7 +211,10 @@ function end(
 ): ServerResponse {
   if (typeof chunk === 'function') return end.call(this, undefined, undefined, chunk)
   const state = this[stateKey]
-  if (state.view.isDeferred) return this
+  if (state.view.isDeferred || state.view.link.isClosed) {
+    callLater(callbackOf(encoding, callback))
+    return this
+  }
   const bytes = bytesOf(chunk, encoding)
   const isWrong = bytes === undefined && chunk !== undefined && chunk !== null
   if (isWrong || this.writableEnded || this.destroyed) {
@@ -211,6 +224,10 @@ function end(
   state.answer.end(isBodiless(this, state) ? undefined : bytes)
   state.socket.sent = state.answer.sent
   return nodeEnd.call(this, undefined, 'latin1', callbackOf(encoding, callback))
+}
+
+function callLater(callback: (() => void) | undefined): void {
+  if (callback) process.nextTick(callback)
 }
 
 function noInterim(callback?: unknown): void {

@@ -3,7 +3,7 @@ import { isChannelkitError } from '../errors.ts'
 import { borrowRequest } from '../http/local-requests.ts'
 import { requestId } from '../http/request-id.ts'
 import type { Logger } from '../logger.ts'
-import type { Message } from '../message.ts'
+import { goOnBeyond, type Message } from '../message.ts'
 import type { HttpResponse } from '../message-formats.ts'
 import { runFetchView } from './fetch-view.ts'
 import { runLentNodeView } from './lent-view.ts'
@@ -24,12 +24,10 @@ export interface ViewOptions {
  */
 export async function viewConsumer(app: unknown, options: ViewOptions): Promise<Consumer> {
   const found = await findApp(app)
-  const consumer = async (message: Message<'http.request'>): Promise<void> => {
-    const lent = borrowRequest(message.backend, message.content.reply_channel)
-    const view = new ViewRequest(message, lent)
+  const answer = async (view: ViewRequest): Promise<void> => {
     try {
       if (found.kind === 'fetch') await runFetchView(found.fetch, view)
-      else if (lent) await runLentNodeView(found.handle, view, lent)
+      else if (view.lent) await runLentNodeView(found.handle, view, view.lent)
       else await runNodeView(found.handle, view)
     } catch (error) {
       await fail(view, error, options)
@@ -37,16 +35,29 @@ export async function viewConsumer(app: unknown, options: ViewOptions): Promise<
       view.end()
     }
   }
+  const consumer = async (message: Message<'http.request'>): Promise<void> => {
+    const lent = borrowRequest(message.backend, message.content.reply_channel)
+    const view = new ViewRequest(message, lent)
+    view.onFault = (error) => logFailure(view, error, options)
+    const work = answer(view)
+    if (await endsBeforeItStreams(work, view)) return
+    goOnBeyond(message, work)
+  }
   return consumer as Consumer
 }
 
-async function fail(
-  view: ViewRequest,
-  error: unknown,
-  { isProduction, logger }: ViewOptions,
-): Promise<void> {
-  const { message, lent, isDeferred } = view
-  const { method, path } = message.content
+/** Waits until a view has answered, or a first part of its answer is out. */
+function endsBeforeItStreams(work: Promise<void>, view: ViewRequest): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    // It may stream before its first await.
+    if (view.hasStreamed) resolve(false)
+    view.onStream = () => resolve(false)
+    work.then(() => resolve(true), reject)
+  })
+}
+
+async function fail(view: ViewRequest, error: unknown, options: ViewOptions): Promise<void> {
+  const { lent, isDeferred } = view
   // It was ended because its client has gone; there is nobody to answer.
   if (view.hasLostClient) return
   const hasBegun = lent ? lent.response.headersSent : view.hasBegun
@@ -55,8 +66,7 @@ async function fail(
     await view.link.send({ status: 400, content_type: 'text/plain', content: 'Bad Request' })
     return
   }
-  const id = requestId(message.content.reply_channel)
-  logger.error({ err: error, method, path, request: id }, `the view of ${method} ${path} failed`)
+  const id = logFailure(view, error, options)
   if (isDeferred) return
   if (hasBegun && lent) {
     lent.cut()
@@ -64,8 +74,16 @@ async function fail(
     await view.link.send({ abort: true })
   } else {
     lent?.giveBack()
-    await view.link.send(errorPage(error, id, isProduction))
+    await view.link.send(errorPage(error, id, options.isProduction))
   }
+}
+
+/** @returns what names the request in the log and on its page. */
+function logFailure({ message }: ViewRequest, error: unknown, { logger }: ViewOptions): string {
+  const { method, path, reply_channel: replyChannel } = message.content
+  const id = requestId(replyChannel)
+  logger.error({ err: error, method, path, request: id }, `the view of ${method} ${path} failed`)
+  return id
 }
 
 function errorPage(error: unknown, id: string, isProduction: boolean): HttpResponse {

@@ -16,6 +16,12 @@ export class ViewRequest {
   isDeferred = false
   /** Called when it is deferred, for views that do not return. */
   onDefer: (() => void) | undefined
+  /** Whether a first part of the answer is out and others follow. */
+  hasStreamed = false
+  /** Called when that is so. */
+  onStream: (() => void) | undefined
+  /** Called with what went wrong beside the view's own failure, such as a write behind the end. */
+  onFault: ((error: Error) => void) | undefined
   #link: ClientLink | undefined
   #controller: AbortController | undefined
 
@@ -48,6 +54,13 @@ export class ViewRequest {
   /** Whether nobody waits for the answer any more. */
   get hasLostClient(): boolean {
     return this.lent ? this.lent.isTakenBack && !this.isDeferred : this.link.isClosed
+  }
+
+  /** To be called when a first part of the answer is out and others follow. */
+  streams(): void {
+    this.hasStreamed = true
+    this.onStream?.()
+    this.onStream = undefined
   }
 
   /** To be called when the request was taken back. */

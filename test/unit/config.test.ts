@@ -48,7 +48,7 @@ describe('defineConfig', () => {
     [
       'a misspelt worker setting',
       { worker: { concurency: 5 } },
-      'worker has an unknown setting "concurency", which is 5; it may have concurrency, maxRequeues, graceMs, lineLeaseMs, maxTurnMs',
+      'worker has an unknown setting "concurency", which is 5; it may have concurrency, maxRequeues, maxStreams, graceMs, lineLeaseMs, maxTurnMs',
     ],
     ['a number for workers', { worker: 5 }, 'worker is 5; give { concurrency: 10 }'],
     ['channels in a string', { channels: 'x' }, 'channels is "x"; give defineChannels({ … })'],

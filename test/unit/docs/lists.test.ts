@@ -125,6 +125,7 @@ describe('docs/operating.md', () => {
       {
         concurrency: 100,
         maxRequeues: 10,
+        maxStreams: 10_000,
         graceMs: 30_000,
         lineLeaseMs: 15_000,
         maxTurnMs: 300_000,

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import { Channel, type Config, defer, messageOf } from 'channelkit'
 import express from 'express'
 import session from 'express-session'
@@ -22,6 +23,11 @@ describe.each(carriers)('A view over %s', (carrier) => {
     const answer = await client.answer(head.split(' ')[0])
     client.close()
     return answer
+  }
+
+  /** Asks until a place is free: over a backend a view learns after a second that nobody waits. */
+  async function askUntilFine(site: ServedSite): Promise<void> {
+    while ((await ask(site)).body.toString() !== 'fine') await new Promise(setImmediate)
   }
 
   it('sets no header of the connection, nor an interim answer or a trailer', async () => {
@@ -197,5 +203,262 @@ describe.each(carriers)('A view over %s', (carrier) => {
 
     await left.promise
     expect((await ask(site)).body.toString()).toBe('fine')
+  })
+
+  it('does not end the process by writing behind the end', async () => {
+    await using site = await serve((_request, response) => {
+      response.end('fine')
+      response.write('more')
+    })
+
+    expect((await ask(site)).body.toString()).toBe('fine')
+    expect((await ask(site)).body.toString()).toBe('fine')
+    expect(site.log[0]?.message).toBe('the view of GET / failed')
+  })
+
+  it('is refused what it pipes when nobody wants it any more', async () => {
+    const wentOn = deferred()
+    let read = 0
+    function* endless(): Generator<string> {
+      for (;;) {
+        read++
+        yield 'x'.repeat(10_000)
+      }
+    }
+    await using site = await serve(
+      async (_request, response) => {
+        await once(response, 'close')
+        Readable.from(endless()).pipe(response)
+        await new Promise(setImmediate)
+        wentOn.resolve()
+      },
+      { http: { responseMs: 300 } },
+    )
+
+    expect((await ask(site)).status).toBe(504)
+    await wentOn.promise
+    expect(read).toBeLessThan(100)
+  })
+
+  it('cuts nothing by failing late', async () => {
+    const failed = deferred()
+    const app = express()
+    app.get('/late', async (_request, response, next) => {
+      await once(response, 'close')
+      next(new Error('too late'))
+      failed.resolve()
+    })
+    app.get('/slow', async (_request, response) => {
+      await failed.promise
+      for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate)
+      response.send('slow')
+    })
+    app.use(
+      (_error: Error, request: express.Request, _response: express.Response, _next: () => void) => {
+        request.socket.destroy()
+      },
+    )
+    await using site = await serveSite(carrier, { app, http: { responseMs: 500 } })
+    const client = await RawClient.connect(site.port)
+
+    client.write('GET /late HTTP/1.1\r\nHost: a\r\n\r\n')
+    expect((await client.answer()).status).toBe(504)
+    client.write('GET /slow HTTP/1.1\r\nHost: a\r\n\r\n')
+
+    expect((await client.answer()).body.toString()).toBe('slow')
+    client.close()
+  })
+
+  it('calls back, deferred or late', async () => {
+    let calls = 0
+    await using site = await serve(
+      async (request, response) => {
+        if (request.url === '/defer') {
+          defer(request)
+          const { backend, content } = messageOf(request)
+          await new Promise<void>((resolve) => response.end('not this', () => resolve()))
+          calls++
+          await Channel(content.reply_channel, { backend }).send({ content: 'this' })
+        } else if (request.url === '/late') {
+          await once(response, 'close')
+          await new Promise<void>((resolve) => response.write('late', () => resolve()))
+          await new Promise<void>((resolve) => response.end(() => resolve()))
+          calls++
+        } else {
+          response.end('fine')
+        }
+      },
+      { http: { responseMs: 300 }, worker: { concurrency: 1 } },
+    )
+
+    expect((await ask(site, 'GET /defer HTTP/1.1\r\nHost: a\r\n')).body.toString()).toBe('this')
+    expect((await ask(site, 'GET /late HTTP/1.1\r\nHost: a\r\n')).status).toBe(504)
+    await askUntilFine(site)
+    expect(calls).toBe(2)
+  })
+
+  it('frees its place when it never answers', async () => {
+    await using site = await serve(
+      ({ url }, response) => (url === '/' ? response.end('fine') : new Promise(() => {})),
+      { http: { responseMs: 300 }, worker: { concurrency: 1 } },
+    )
+
+    expect((await ask(site, 'GET /never HTTP/1.1\r\nHost: a\r\n')).status).toBe(504)
+    await askUntilFine(site)
+  })
+
+  it('streams to more clients than consumers run at once', async () => {
+    await using site = await serve(
+      ({ url }, response) => {
+        if (url === '/') response.end('fine')
+        else response.write('begun')
+      },
+      { worker: { concurrency: 2 } },
+    )
+    const clients = await Promise.all(
+      Array.from({ length: 10 }, () => RawClient.connect(site.port)),
+    )
+    for (const client of clients) {
+      client.write('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
+      await client.until('begun')
+    }
+
+    expect((await ask(site)).body.toString()).toBe('fine')
+    for (const client of clients) client.close()
+  })
+
+  it('loses a client that takes nothing of its answer', async () => {
+    const large = Buffer.alloc(30_000_000)
+    await using site = await serve(
+      ({ url }, response) => {
+        if (url === '/') response.end('fine')
+        else response.end(large)
+      },
+      { http: { drainMs: 700 } },
+    )
+    const client = await RawClient.connect(site.port)
+    client.socket.pause()
+    client.write('GET /large HTTP/1.1\r\nHost: a\r\n\r\n')
+
+    while (site.servers.counters()['closed.slow-reader'] !== 1) await new Promise(setImmediate)
+    expect((await ask(site)).body.toString()).toBe('fine')
+    client.close()
+  })
+})
+
+describe.each(carriers)('A fetch app over %s', (carrier) => {
+  const text = new TextEncoder()
+
+  it('sends the head of a stream that is silent at first', async () => {
+    const goOn = deferred()
+    const app = {
+      fetch: () =>
+        new Response(
+          new ReadableStream({
+            async pull(controller) {
+              await goOn.promise
+              controller.enqueue(text.encode('data: 1\n\n'))
+              controller.close()
+            },
+          }),
+          { headers: { 'content-type': 'text/event-stream' } },
+        ),
+    }
+    await using site = await serveSite(carrier, { app, http: { responseMs: 300 } })
+    const client = await RawClient.connect(site.port)
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+
+    await client.until('text/event-stream')
+    goOn.resolve()
+    await client.until('data: 1')
+    client.close()
+  })
+
+  it.each([
+    ['one string', ['one'], 'one'],
+    ['several', ['one ', 'two'], 'one two'],
+    ['none', [], ''],
+    ['an empty one', [''], ''],
+  ])('streams strings: %s', async (_what, chunks, expected) => {
+    const app = {
+      fetch: () =>
+        new Response(
+          new ReadableStream<string>({
+            start(controller) {
+              for (const chunk of chunks) controller.enqueue(chunk)
+              controller.close()
+            },
+          }) as unknown as ReadableStream<Uint8Array<ArrayBuffer>>,
+        ),
+    }
+    await using site = await serveSite(carrier, { app })
+
+    const response = await fetch(`http://127.0.0.1:${site.port}/`)
+
+    expect(response.status).toBe(200)
+    expect(await response.text()).toBe(expected)
+  })
+
+  it('gives up the stream, and its place, of a client that left before its first part', async () => {
+    let cancelled = 0
+    const made = [deferred(), deferred(), deferred()]
+    let count = 0
+    const app = {
+      fetch: (request: Request) => {
+        if (new URL(request.url).pathname === '/') return new Response('fine')
+        made[count++]?.resolve()
+        return new Response(
+          new ReadableStream({
+            pull: () => new Promise<void>(() => {}),
+            cancel() {
+              cancelled++
+            },
+          }),
+        )
+      },
+    }
+    await using site = await serveSite(carrier, { app, worker: { concurrency: 1, maxStreams: 0 } })
+    for (const each of made) {
+      const client = await RawClient.connect(site.port)
+      client.write('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
+      await each.promise
+      client.close()
+    }
+
+    expect(await (await fetch(`http://127.0.0.1:${site.port}/`)).text()).toBe('fine')
+    expect(cancelled).toBe(3)
+  })
+
+  it('survives a client whose second request waits behind an open one', async () => {
+    const late = deferred()
+    const app = {
+      fetch: async (request: Request) => {
+        const { pathname } = new URL(request.url)
+        if (pathname === '/') return new Response('fine')
+        return new Response(
+          new ReadableStream({
+            async pull(controller) {
+              if (pathname === '/late') {
+                await late.promise
+                controller.enqueue(text.encode('late'))
+                controller.close()
+              } else {
+                controller.enqueue(text.encode('open'))
+                await new Promise(() => {})
+              }
+            },
+          }),
+        )
+      },
+    }
+    await using site = await serveSite(carrier, { app, http: { responseMs: 300 } })
+    const client = await RawClient.connect(site.port)
+    client.write('GET /open HTTP/1.1\r\nHost: a\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n')
+    await client.until('open')
+    for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+    late.resolve()
+
+    expect(await (await fetch(`http://127.0.0.1:${site.port}/`)).text()).toBe('fine')
+    client.close()
   })
 })
