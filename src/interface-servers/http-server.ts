@@ -10,6 +10,7 @@ import type { HttpRequest } from '../message-formats.ts'
 import { answer, type ExchangeWatcher, HttpExchange, readOff } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
 import type { PeerReader } from './peer.ts'
+import { holdBack } from './pipeline.ts'
 import { checkBodyLength, hasBody, RequestBody } from './request-body.ts'
 import { requestHead } from './request-head.ts'
 import type { ResolvedHttpSettings } from './settings.ts'
@@ -78,12 +79,12 @@ export class HttpServer implements RequestLender {
 
   /** Takes over one request; for the `request` event of a `node:http` server. */
   readonly handleRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    this.#take(request, response, false)
+    this.#admit(request, response, false)
   }
 
   /** The like for `checkContinue`: the client waits for leave to send its body. */
   readonly handleContinue = (request: IncomingMessage, response: ServerResponse): void => {
-    this.#take(request, response, true)
+    this.#admit(request, response, true)
   }
 
   /**
@@ -105,6 +106,15 @@ export class HttpServer implements RequestLender {
     this.#stopLending()
     for (const exchange of this.#left) exchange.forget()
     this.#left.clear()
+  }
+
+  #admit(request: IncomingMessage, response: ServerResponse, mustContinue: boolean): void {
+    // It has the socket already where no answer of its connection is under way.
+    if (!response.socket) {
+      const take = (): void => this.#take(request, response, mustContinue)
+      if (holdBack(request, response, this.#settings.maxPipelined, take)) return
+    }
+    this.#take(request, response, mustContinue)
   }
 
   #take(request: IncomingMessage, response: ServerResponse, mustContinue: boolean): void {

@@ -64,6 +64,11 @@ export interface HttpSettings {
   /** Largest head of a request, in bytes, before 431. Default 16,384. */
   readonly maxHeaderBytes?: number
   /**
+   * Most requests of one connection under way at once; further ones, which a client sends without
+   * waiting for its answers, are not read before. Default 16.
+   */
+  readonly maxPipelined?: number
+  /**
    * How long a begun answer may pause when no view keeps it alive, in milliseconds, before it is
    * cut. Default 300,000.
    */
@@ -126,6 +131,7 @@ export function resolveHttpSettings(settings: HttpSettings = {}): ResolvedHttpSe
     headersMs: number('headersMs', 10_000),
     requestMs: number('requestMs', 30_000),
     maxHeaderBytes: number('maxHeaderBytes', 16_384),
+    maxPipelined: number('maxPipelined', 16),
     streamMs: number('streamMs', 300_000),
     drainMs: number('drainMs', 30_000),
     trustedProxies: list('http.trustedProxies', settings.trustedProxies ?? []),
