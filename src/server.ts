@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ChannelBackend } from './backends/channel-backend.ts'
 import type { Config } from './config.ts'
+import { asksForWebSocket, serveWithoutUpgrade } from './interface-servers/foreign-upgrade.ts'
 import { HttpServer } from './interface-servers/http-server.ts'
 import { Hub } from './interface-servers/hub.ts'
 import { peerReader } from './interface-servers/peer.ts'
@@ -122,9 +123,12 @@ export async function attach(
     })
     websocket = sockets
     onUpgrade = (request, socket, head) => {
-      if (sockets.serves(request)) sockets.handleUpgrade(request, socket, head)
+      const isWebSocket = asksForWebSocket(request)
+      if (isWebSocket && sockets.serves(request)) sockets.handleUpgrade(request, socket, head)
       // Without another listener it would wait for its answer for ever.
-      else if (server.listenerCount('upgrade') === 1) refuse(socket, 404)
+      else if (server.listenerCount('upgrade') > 1) return
+      else if (isWebSocket) refuse(socket, 404)
+      else if (!serveWithoutUpgrade(server, request, socket, head)) refuse(socket, 400)
     }
     server.on('upgrade', onUpgrade)
   }
