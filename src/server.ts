@@ -134,7 +134,7 @@ export async function attach(
   }
   let http: HttpServer | undefined
   if (servesHttp) {
-    http = new HttpServer({ hub, settings: httpSettings, readPeer, staticFiles })
+    http = new HttpServer({ hub, settings: httpSettings, readPeer, staticFiles, isProduction })
     server.on('request', http.handleRequest)
     server.on('checkContinue', http.handleContinue)
   }

@@ -6,7 +6,7 @@ import { bodyStream, ClientLinks } from './client-link.ts'
 import { maxPartBytes, partBytesFor } from './part-window.ts'
 import { parseCookies, parseQuery } from './query.ts'
 import { bodyBytes, soon } from './response-body.ts'
-import { responseHeaders } from './response-head.ts'
+import { checkResponseHead, responseHeaders } from './response-head.ts'
 
 /** Statuses without a body, RFC 9110 section 6.4.1. */
 const bodiless: ReadonlySet<number> = new Set([101, 103, 204, 205, 304])
@@ -111,6 +111,8 @@ function badUrl(url: string): ChannelkitError {
 /**
  * Makes the content of an `http.request` out of a WHATWG `Request`, for tests and for scripts that
  * ask a site's own consumers.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` when its path is not percent-encoded UTF-8.
  */
 export async function encodeRequest(
   request: Request,
@@ -126,7 +128,7 @@ export async function encodeRequest(
     method: request.method,
     scheme: url.protocol === 'https:' ? 'https' : 'http',
     http_version: '1.1',
-    path: decodeURIComponent(url.pathname),
+    path: decodedPath(url.pathname),
     raw_path: url.pathname,
     query_string: query,
     get: parseQuery(query),
@@ -135,6 +137,17 @@ export async function encodeRequest(
     client: ['127.0.0.1', 0],
     server: [url.hostname, Number(url.port) || (url.protocol === 'https:' ? 443 : 80)],
     ...(body.byteLength > 0 && { body }),
+  }
+}
+
+function decodedPath(path: string): string {
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      `the path ${shown(path)} is not percent-encoded UTF-8; encode it by encodeURIComponent`,
+    )
   }
 }
 
@@ -152,8 +165,20 @@ export async function encodeResponse(response: Response): Promise<HttpResponse> 
   return { ...responseHead(response), content }
 }
 
-/** Makes a WHATWG `Response` out of the content that answers an `http.request`. */
+/**
+ * Makes a WHATWG `Response` out of the content that answers an `http.request` whole.
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for a part that others follow and for the end of
+ *   an answer that is cut; `ERR_INVALID_CONTENT` for a status or a header that no answer may have.
+ */
 export function decodeResponse(content: HttpResponse): Response {
+  if (content.more_content || 'abort' in content) {
+    throw new ChannelkitError(
+      'ERR_INVALID_ARGUMENT',
+      `the answer ${content.more_content ? 'has more_content' : 'is cut by abort'}; give decodeResponse one that is whole`,
+    )
+  }
+  checkResponseHead(content)
   const status = content.status ?? 200
   const headers = new Headers()
   for (const [name, value] of responseHeaders(content)) headers.append(name, value)

@@ -39,13 +39,29 @@ export function checkStatus(status: number): void {
 }
 
 /**
+ * Checks the length that an answer says it has: with two of them, client and proxies could disagree
+ * where it ends (RFC 9112 section 6.3).
+ *
+ * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for more than one, and for one that is no number.
+ */
+export function checkContentLength(value: unknown): void {
+  const values: readonly unknown[] = Array.isArray(value) ? value : [value]
+  if (values.length === 1 && /^\d+$/.test(String(values[0]))) return
+  throw new ChannelkitError(
+    'ERR_INVALID_CONTENT',
+    `the content-length of a response is ${shown(value)}; give one whole number, or leave it out`,
+  )
+}
+
+/**
  * Checks what is about to leave as the head of an answer.
  *
- * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 200–599 or a header that
- *   would not stay one header.
+ * @throws {ChannelkitError} `ERR_INVALID_CONTENT` for a status outside 200–599, a header that would
+ *   not stay one header, and more than one length.
  */
 export function checkResponseHead(content: HttpResponse): void {
   checkStatus(content.status ?? 200)
+  let lengths: string[] | undefined
   for (const [name, value] of responseHeaders(content)) {
     if (typeof name !== 'string' || !headerName.test(name)) {
       throw new ChannelkitError(
@@ -59,5 +75,10 @@ export function checkResponseHead(content: HttpResponse): void {
         `the response header ${name} is ${shown(value)}; leave out control characters`,
       )
     }
+    if (name.length === 14 && name.toLowerCase() === 'content-length') {
+      lengths ??= []
+      lengths.push(value)
+    }
   }
+  if (lengths) checkContentLength(lengths)
 }

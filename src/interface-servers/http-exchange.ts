@@ -3,8 +3,10 @@ import type { Socket } from 'node:net'
 import type { Content } from '../content.ts'
 import { errorTable, isChannelkitError } from '../errors.ts'
 import { silentMs } from '../http/client-link.ts'
+import { errorPage } from '../http/error-page.ts'
 import type { LocalRequest } from '../http/local-requests.ts'
 import { acknowledgeEvery, partCost } from '../http/part-window.ts'
+import { requestId } from '../http/request-id.ts'
 import { endWith } from '../http/response-end.ts'
 import { checkResponseHead, hopByHop, responseHeaders } from '../http/response-head.ts'
 import type { Clock } from '../internal/clock.ts'
@@ -35,6 +37,7 @@ export interface ExchangeOptions {
   readonly isLendable: boolean
   readonly method: string
   readonly path: string
+  readonly isProduction: boolean
   /** What is left of the request's body behind its first part. */
   readonly body: RequestBody | undefined
   readonly maxBufferedBytes: number
@@ -167,8 +170,13 @@ export class HttpExchange implements ReplyOwner, LocalRequest, Listed {
       if (this.#isTakenBack) this.response.destroyed = true
     } catch (error) {
       this.#hub.counters.add('dropped.bad-reply')
-      this.#hub.logger.error({ err: error, path: this.path }, 'a reply to a request is refused')
-      this.fail(500, 'Internal Server Error')
+      const { method, isProduction } = this.#options
+      const id = requestId(this.replyChannel)
+      this.#hub.logger.error(
+        { err: error, method, path: this.path, request: id },
+        `the answer to ${method} ${this.path} is refused`,
+      )
+      this.fail(500, errorPage(error, id, isProduction))
     }
   }
 

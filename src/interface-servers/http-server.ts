@@ -38,6 +38,7 @@ export class HttpServer implements RequestLender {
   readonly #settings: ResolvedHttpSettings
   readonly #readPeer: PeerReader
   readonly #staticFiles: StaticFiles | undefined
+  readonly #isProduction: boolean
   readonly #partBytes: number
   /** Requests that wait for a worker or for their body, with the body that is being read. */
   readonly #incoming = new Map<ServerResponse, RequestBody | undefined>()
@@ -62,11 +63,13 @@ export class HttpServer implements RequestLender {
     readonly settings: ResolvedHttpSettings
     readonly readPeer: PeerReader
     readonly staticFiles?: StaticFiles | undefined
+    readonly isProduction: boolean
   }) {
     this.#hub = options.hub
     this.#settings = options.settings
     this.#readPeer = options.readPeer
     this.#staticFiles = options.staticFiles
+    this.#isProduction = options.isProduction
     this.#partBytes = partBytesFor(this.#hub.backend.limits.maxContentBytes)
     this.#stopSweeping = repeat(this.#hub.backend.limits.clock, () => this.#sweep(), sweepMs)
     this.#stopLending = addRequestLender(this.#hub.backend, this)
@@ -194,6 +197,7 @@ export class HttpServer implements RequestLender {
       isLendable: first === undefined && !peer.isForwarded && request.url?.startsWith('/') === true,
       method,
       path: head.path,
+      isProduction: this.#isProduction,
       body,
       maxBufferedBytes,
       responseMs: this.#settings.responseMs,

@@ -23,6 +23,17 @@ export function foldHeaders(response: ServerResponse, given: GivenHeaders): void
   }
 }
 
+/** The values of one header, as often as they are given. */
+export function givenValues(given: GivenHeaders, name: string): unknown[] {
+  const isIt = (each: unknown): boolean => String(each).toLowerCase() === name
+  if (!Array.isArray(given)) {
+    const key = Object.keys(given).find(isIt)
+    return key === undefined ? [] : [(given as Record<string, unknown>)[key]].flat()
+  }
+  const flat: readonly unknown[] = Array.isArray(given[0]) ? given.flat() : given
+  return flat.filter((_value, index) => index % 2 === 1 && isIt(flat[index - 1])).flat()
+}
+
 /** The same without headers of the connection; most have none, and stay as they are. */
 export function withoutHopByHop(given: GivenHeaders): GivenHeaders {
   if (!Array.isArray(given)) {

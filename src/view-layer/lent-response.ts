@@ -1,8 +1,8 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { LocalRequest } from '../http/local-requests.ts'
-import { checkStatus, hopByHop } from '../http/response-head.ts'
-import { type GivenHeaders, withoutHopByHop } from './given-headers.ts'
+import { checkContentLength, checkStatus, hopByHop } from '../http/response-head.ts'
+import { type GivenHeaders, givenValues, withoutHopByHop } from './given-headers.ts'
 import type { ViewRequest } from './view-request.ts'
 
 // Own properties survive frameworks that change the response's prototype, as Express does.
@@ -71,6 +71,9 @@ function writeHead(
   checkStatus(status)
   const given = (typeof reason === 'string' ? headers : reason) as GivenHeaders | undefined
   if (typeof reason === 'string') this.statusMessage = reason
+  if (this.hasHeader('content-length')) checkContentLength(this.getHeader('content-length'))
+  const lengths = given && givenValues(given, 'content-length')
+  if (lengths && lengths.length > 0) checkContentLength(lengths)
   for (const name of hopByHop) if (this.hasHeader(name)) dropHopByHop(this, name)
   rawWriteHead.call(this, status, given && withoutHopByHop(given))
   lent.moved()

@@ -1,10 +1,10 @@
 import type { Consumer } from '../consumer.ts'
 import { isChannelkitError } from '../errors.ts'
+import { errorPage } from '../http/error-page.ts'
 import { borrowRequest } from '../http/local-requests.ts'
 import { requestId } from '../http/request-id.ts'
 import type { Logger } from '../logger.ts'
 import { goOnBeyond, type Message } from '../message.ts'
-import type { HttpResponse } from '../message-formats.ts'
 import { runFetchView } from './fetch-view.ts'
 import { runLentNodeView } from './lent-view.ts'
 import { runNodeView } from './node-view.ts'
@@ -74,7 +74,11 @@ async function fail(view: ViewRequest, error: unknown, options: ViewOptions): Pr
     await view.link.send({ abort: true })
   } else {
     lent?.giveBack()
-    await view.link.send(errorPage(error, id, options.isProduction))
+    await view.link.send({
+      status: 500,
+      content_type: 'text/plain; charset=utf-8',
+      content: errorPage(error, id, options.isProduction),
+    })
   }
 }
 
@@ -84,16 +88,4 @@ function logFailure({ message }: ViewRequest, error: unknown, { logger }: ViewOp
   const id = requestId(replyChannel)
   logger.error({ err: error, method, path, request: id }, `the view of ${method} ${path} failed`)
   return id
-}
-
-function errorPage(error: unknown, id: string, isProduction: boolean): HttpResponse {
-  return {
-    status: 500,
-    content_type: 'text/plain; charset=utf-8',
-    content: isProduction ? `Internal Server Error\nRequest ${id}\n` : stackOf(error),
-  }
-}
-
-function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? String(error)) : String(error)
 }

@@ -161,6 +161,13 @@ describe('encodeRequest', () => {
     expect(decoded.headers.get('x-mark')).toBe('one')
     expect(await decoded.text()).toBe('body')
   })
+
+  it('refuses a path that is not UTF-8 by name', async () => {
+    await expect(encodeRequest(new Request('http://a/%ff'), 'answers')).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: 'the path "/%ff" is not percent-encoded UTF-8; encode it by encodeURIComponent',
+    })
+  })
 })
 
 describe('encodeResponse', () => {
@@ -201,6 +208,17 @@ describe('decodeResponse', () => {
 
     expect(response.status).toBe(status)
     expect(await response.text()).toBe(text)
+  })
+
+  it.each<[object, string, string]>([
+    [{ content: 'a', more_content: true }, 'ERR_INVALID_ARGUMENT', 'the answer has more_content'],
+    [{ abort: true }, 'ERR_INVALID_ARGUMENT', 'the answer is cut by abort'],
+    [{ status: 101 }, 'ERR_INVALID_CONTENT', 'the status of a response is 101'],
+    [{ headers: [['a b', 'c']] }, 'ERR_INVALID_CONTENT', 'a header named "a b"'],
+  ])('refuses %j', (encoded, code, message) => {
+    expect(() => decodeResponse(encoded)).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(message) }),
+    )
   })
 
   it('sets the content type that stands apart, unless a header does', () => {

@@ -187,6 +187,18 @@ describe('HttpServer', () => {
       ['status 101', { status: 101 }],
       ['status 600', { status: 600 }],
       ['status "200"', { status: '200' }],
+      [
+        'two lengths',
+        {
+          headers: [
+            ['content-length', '1'],
+            ['Content-Length', '1'],
+          ],
+          content: 'a',
+        },
+      ],
+      ['two lengths in one', { headers: [['content-length', '1, 1']], content: 'a' }],
+      ['a length that is no number', { headers: [['content-length', '0x1']], content: 'a' }],
       ['a body that is an object', { content: { n: 1 } }],
       ['a body that is a number', { content: 7 }],
     ])('%s', async (_what, content) => {

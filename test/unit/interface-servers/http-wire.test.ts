@@ -371,7 +371,9 @@ describe.each(carriers)('HttpServer on a real port, over %s', (carrier) => {
     const all = await client.ended()
 
     expect(all).toMatch(/^HTTP\/1\.1 500 /)
-    expect(all).not.toContain('evil')
+    // The page of development names the header, escaped.
+    expect(all.split('\r\n\r\n')[0]).not.toContain('evil')
+    expect(all).not.toContain('\r\nset-cookie')
   })
 
   it('answers 503 with Retry-After where no worker comes', async () => {
@@ -451,6 +453,30 @@ describe.each(carriers)('HttpServer on a real port, over %s', (carrier) => {
           },
         },
       ])
+    },
+  )
+
+  it.each(['development', 'production'] as const)(
+    'logs an answer that cannot be sent once, in %s',
+    async (mode) => {
+      const app = { fetch: () => Response.error() }
+      await using site = await serveSite(carrier, { app, mode })
+
+      const response = await fetch(`http://127.0.0.1:${site.port}/where`)
+      const text = await response.text()
+
+      expect(response.status).toBe(500)
+      expect(text).toMatch(
+        mode === 'development'
+          ? /the status of a response is 0; .+\n {4}at /
+          : /^Internal Server Error\nRequest [\w-]{10}\n$/,
+      )
+      expect(site.log).toHaveLength(1)
+      expect(site.log[0]).toMatchObject({
+        level: 'error',
+        message: expect.stringContaining('GET /where'),
+        facts: { method: 'GET', path: '/where', request: expect.stringMatching(/^[\w-]{10}$/) },
+      })
     },
   )
 

@@ -53,6 +53,50 @@ describe.each(carriers)('A view over %s', (carrier) => {
     expect(body.toString()).toBe('body')
   })
 
+  it('is framed by its length alone', async () => {
+    await using site = await serve((_request, response) => {
+      response.setHeader('Transfer-Encoding', 'chunked')
+      response.setHeader('Content-Length', 4)
+      response.end('body')
+    })
+
+    const { headers, body } = await ask(site)
+
+    expect(lastHeader(headers, 'transfer-encoding')).toBeUndefined()
+    expect(headers.filter(([name]) => /^content-length$/i.test(name))).toHaveLength(1)
+    expect(body.toString()).toBe('body')
+  })
+
+  it.each<[string, (response: ServerResponse) => unknown]>([
+    ['two lengths', (response) => response.setHeader('Content-Length', ['4', '2']).end('body')],
+    [
+      'two lengths in its head',
+      (response) =>
+        response.writeHead(200, ['Content-Length', '4', 'content-length', '2']).end('body'),
+    ],
+    [
+      'a list of lengths in its head',
+      (response) => response.writeHead(200, { 'Content-Length': ['4', '2'] }).end('body'),
+    ],
+    [
+      'a length that is none',
+      (response) => response.setHeader('content-length', '4, 2').end('body'),
+    ],
+    [
+      'a length in hexadecimal',
+      (response) => response.writeHead(200, { 'x-mark': 'a', 'Content-Length': '0x4' }).end('body'),
+    ],
+  ])('gets 500 for %s', async (_what, view) => {
+    await using site = await serve((_request, response) => view(response), { mode: 'production' })
+
+    const { status, headers, body } = await ask(site)
+
+    expect(status).toBe(500)
+    expect(headers.filter(([name]) => /^content-length$/i.test(name))).toHaveLength(1)
+    expect(body.toString()).toMatch(/^Internal Server Error\nRequest [\w-]{10}\n$/)
+    expect(site.log).toMatchObject([{ facts: { method: 'GET', path: '/' } }])
+  })
+
   it('gets 500 for a status that is none', async () => {
     await using site = await serve((_request, response) => {
       response.writeHead(600).end('x')
