@@ -13,7 +13,7 @@ export function redisUrlIn(folder: string): string {
 }
 
 /**
- * A store on a prefix of its own. Its connection is cut by moving the socket away and ending every
+ * A store on a prefix of its own, behind the one in `settings`. Its connection is cut by moving the socket away and ending every
  * connection that is open.
  */
 export function createRedisStore(
@@ -22,7 +22,7 @@ export function createRedisStore(
 ): () => Promise<TestStore> {
   return async () => {
     stores++
-    const prefix = `test-${process.pid}-${stores}:`
+    const prefix = `${settings.prefix ?? ''}test-${process.pid}-${stores}:`
     return {
       open: async (options) =>
         new RedisBackend({

@@ -57,6 +57,20 @@ const services = [
     packages: ['mariadb-server'],
   },
   {
+    name: 'nginx',
+    variable: 'NGINX',
+    meaning: 'path of an nginx',
+    command: 'nginx',
+    packages: ['nginx-light'],
+  },
+  {
+    name: 'HAProxy',
+    variable: 'HAPROXY',
+    meaning: 'path of a haproxy',
+    command: 'haproxy',
+    packages: ['haproxy'],
+  },
+  {
     name: "Python's client of Redis",
     variable: 'PYTHON',
     meaning: 'path of a Python 3 with the package redis',

@@ -12,12 +12,15 @@ const pages = [
   'CONTRIBUTING.md',
   'CHANGELOG.md',
   'docs/backend-contract.md',
+  'docs/backends.md',
   'docs/concepts.md',
+  'docs/deploying.md',
   'docs/errors.md',
   'docs/getting-started.md',
   'docs/message-formats.md',
   'docs/operating.md',
   'docs/redis-wire.md',
+  'docs/scaling.md',
   'docs/testing.md',
 ]
 
