@@ -20,7 +20,9 @@ local function pack(index, turn, entry)
 end
 -- Whether the caller has given up: the call lay in a connection of a server that stood still.
 local function is_late(order) return order.d and now > order.d end
--- What an earlier try of the same batch came to, or nil.
+-- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
+-- once may go on writing when the server's memory is full.
+local has_older = false
 local function done_before(order)
   if is_late(order) then return 'late' end
   local key = base .. 'sender:' .. order.s
@@ -28,10 +30,11 @@ local function done_before(order)
   local number = tonumber(found[1] or -1)
   if number > order.n then return 'late' end
   if number == order.n and found[2] then return found[2] end
-  if number < order.n and number >= 0 and found[1] then call('DEL', key) end
+  has_older = number < order.n and found[1] ~= false
 end
 local function note_done(order, outcome)
   local key = base .. 'sender:' .. order.s
+  if has_older then call('DEL', key) end
   call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
   call('PEXPIRE', key, 120000)
 end
