@@ -7,15 +7,25 @@ import type { Config, Logger, Routing } from 'channelkit'
 import { Site } from 'channelkit'
 import type { BackendOptions, ChannelBackend } from 'channelkit/backend'
 import { MemoryBackend } from 'channelkit/memory'
+import { RedisBackend } from 'channelkit/redis'
 import { type AttachedServers, attach, createHttpServer } from 'channelkit/server'
 import { SqliteBackend } from 'channelkit/sqlite'
+import { afterAll } from 'vitest'
+import { redisUrlIn } from './redis-store.ts'
+import { startRedis } from './service-process.ts'
 
 /**
- * What carries the messages of a site under test. With `sqlite` the worker has a backend of its own,
- * as in another process, so that requests and answers go through the channels whole.
+ * What carries the messages of a site under test. But with `memory` the worker has a backend of its
+ * own, as in another process, so that requests and answers go through the channels whole.
  */
-export type Carrier = 'memory' | 'sqlite'
-export const carriers: readonly Carrier[] = ['memory', 'sqlite']
+export type Carrier = 'memory' | 'sqlite' | 'redis'
+export const carriers: readonly Carrier[] = ['memory', 'sqlite', 'redis']
+
+/** One for all sites of a test file, each of which has a prefix of its own. */
+let redis: ReturnType<typeof startRedis> | undefined
+let redisSites = 0
+
+afterAll(async () => (await redis)?.[Symbol.asyncDispose]())
 
 export interface ServedSite {
   readonly port: number
@@ -43,10 +53,7 @@ export async function serveSite(
   } = {},
 ): Promise<ServedSite> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-http-'))
-  const openBackend = (): ChannelBackend =>
-    carrier === 'memory'
-      ? new MemoryBackend(options.backend)
-      : new SqliteBackend({ ...options.backend, file: join(folder, 'channels.sqlite') })
+  const openBackend = await backendOpener(carrier, folder, options.backend)
   const backend = openBackend()
   const log: ServedSite['log'] = []
   const note =
@@ -63,7 +70,7 @@ export async function serveSite(
   const site = await load(backend)
   const server = createHttpServer(config.http)
   const hasWorker = options.worker ?? true
-  const workerSite = hasWorker && carrier === 'sqlite' ? await load(openBackend()) : undefined
+  const workerSite = hasWorker && carrier !== 'memory' ? await load(openBackend()) : undefined
   const worker = await workerSite?.worker()
   await worker?.start()
   const servers = await attach(server, site, { http: true, worker: hasWorker && !worker })
@@ -84,6 +91,21 @@ export async function serveSite(
       await rm(folder, { recursive: true })
     },
   }
+}
+
+async function backendOpener(
+  carrier: Carrier,
+  folder: string,
+  options: BackendOptions | undefined,
+): Promise<() => ChannelBackend> {
+  if (carrier === 'memory') return () => new MemoryBackend(options)
+  if (carrier === 'sqlite') {
+    return () => new SqliteBackend({ ...options, file: join(folder, 'channels.sqlite') })
+  }
+  redis ??= startRedis()
+  const url = redisUrlIn((await redis).folder)
+  const prefix = `http-${process.pid}-${++redisSites}:`
+  return () => new RedisBackend({ ...options, url, prefix })
 }
 
 /** Serves a handler as it is served without Channelkit. */
