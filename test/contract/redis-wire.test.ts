@@ -85,3 +85,52 @@ describe('docs/redis-wire.md', () => {
     await backend.close()
   })
 })
+
+describe('RedisBackend', () => {
+  it('touches nothing outside of its prefix, whatever names are made of', async () => {
+    const prefix = 'monitored:'
+    const lines: string[] = []
+    const monitor = admin.duplicate()
+    await monitor.connect()
+    await monitor.monitor((line) => lines.push(String(line)))
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix })
+    const inbox = await backend.openInbox<string>()
+    const reply = inbox.newChannel('ann')
+    const groups = [
+      '{other}',
+      '}{',
+      'a\r\nFLUSHALL\r\n',
+      '"\'\0',
+      ') redis.call("FLUSHALL") --',
+      '%s[!]',
+      'é🎈',
+    ]
+
+    await backend.groupAdd(groups.map((group) => ({ group, channel: reply })))
+    await backend.groupSend(groups.map((group) => ({ group, content: { group } })))
+    const met = new Set<unknown>()
+    while (met.size < groups.length) {
+      for (const { content } of await inbox.receive({ max: 10, waitMs: 1_000 }))
+        met.add(content.group)
+    }
+    const channels = await Promise.all(groups.map((group) => backend.groupChannels(group)))
+    await backend.send([{ channel: 'a', content: { reply_channel: '{x}\r\n%s' } }])
+    await backend.receive(['a'], { max: 1, waitMs: 0, lines: { channels: ['a'], leaseMs: 1_000 } })
+    await backend.flush()
+    const left = (await admin.keys('*')).filter((key) => key.startsWith(`${prefix}{g:`))
+    await inbox.close()
+    await backend.close()
+    monitor.destroy()
+
+    expect(channels).toEqual(groups.map(() => [reply]))
+    const withoutKey = /^"(?:INFO|SELECT|PING|TIME|SCAN|MONITOR)"/i
+    const outside = lines
+      .map((line) => line.replace(/^[\d.]+ \[.*?\] /, ''))
+      .filter((line) => !withoutKey.test(line) && !/^"keys"/i.test(line))
+      .map((line) => line.replace(/^("EVAL(?:SHA)?") ".*?(?<!\\)" "1" /, '$1 '))
+      .filter((line) => !/^"[a-zA-Z]+" "monitored:/.test(line))
+    expect(left).toEqual([])
+    expect(lines.length).toBeGreaterThan(100)
+    expect(outside).toEqual([])
+  })
+})
