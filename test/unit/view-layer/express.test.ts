@@ -1,42 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { carriers, serveDirectly, serveSite } from '../../support/http-site.ts'
-import { createExpressApp, hashOf } from '../../support/view-apps/express-app.ts'
-
-/** Asks on one port; keeps the cookies of one browser. */
-class Browser {
-  readonly #port: number
-  #cookie = ''
-
-  constructor(port: number) {
-    this.#port = port
-  }
-
-  async ask(path: string, init: RequestInit = {}): Promise<unknown> {
-    const response = await fetch(`http://127.0.0.1:${this.#port}${path}`, {
-      redirect: 'manual',
-      ...init,
-      headers: { ...(init.headers as Record<string, string>), cookie: this.#cookie },
-    })
-    const cookies = response.headers.getSetCookie()
-    if (cookies.length > 0) this.#cookie = cookies.map((each) => each.split(';')[0]).join('; ')
-    const body = Buffer.from(await response.arrayBuffer())
-    return {
-      status: response.status,
-      headers: [...response.headers]
-        .filter(([name]) => !['date', 'connection', 'keep-alive'].includes(name))
-        // A session's key is random, wherever it is made.
-        .map(([name, value]) => [
-          name,
-          name === 'set-cookie' ? value.replace(/connect\.sid=[^;]+/, 'connect.sid=…') : value,
-        ]),
-      body: body.length < 1_000 ? portless(body.toString(), this.#port) : hashOf(body),
-    }
-  }
-}
-
-function portless(text: string, port: number): string {
-  return text.replaceAll(String(port), 'PORT')
-}
+import { askAll, type Step } from '../../support/page-browser.ts'
+import { createExpressApp } from '../../support/view-apps/express-app.ts'
 
 const json = { 'content-type': 'application/json' }
 const form = { 'content-type': 'application/x-www-form-urlencoded' }
@@ -48,8 +13,6 @@ function upload(size: number): RequestInit {
   body.append('file', new Blob([Buffer.alloc(size, 'abc')]), 'a file.bin')
   return { method: 'POST', body }
 }
-
-type Step = readonly [path: string, init?: RequestInit]
 
 /** What the app's own tests ask of it, one browser each. */
 const scripts: Record<string, readonly Step[]> = {
@@ -108,20 +71,13 @@ const scripts: Record<string, readonly Step[]> = {
   'an error handed on': [['/next']],
 }
 
-async function run(port: number, steps: readonly Step[]): Promise<unknown[]> {
-  const browser = new Browser(port)
-  const answers: unknown[] = []
-  for (const [path, init] of steps) answers.push(await browser.ask(path, init))
-  return answers
-}
-
 describe.each(carriers)('an Express app, through %s as when served directly', (carrier) => {
   it.each(Object.entries(scripts))('answers %s', async (_what, steps) => {
     await using direct = await serveDirectly(createExpressApp())
     await using site = await serveSite(carrier, { app: createExpressApp() })
 
-    const expected = await run(direct.port, steps)
-    const answers = await run(site.port, steps)
+    const expected = await askAll(direct.port, steps)
+    const answers = await askAll(site.port, steps)
 
     expect(answers).toEqual(expected)
     expect(site.log).toEqual([])
