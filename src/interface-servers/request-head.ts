@@ -38,23 +38,27 @@ export function requestHead(request: IncomingMessage, { client }: Peer): Request
   }
 }
 
+/** What a target has that `ambiguous` may find; most have none of it. */
+const suspicious = /[\\#]|\/(?:\.|%2e)/i
 /** What the URL parser reads as another path, or leaves out of it. */
-const ambiguous = /[\\#]|(?:^|\/)(?:\.|%2e){1,2}(?:\/|$)/i
+const ambiguous = /[\\#]|\/(?:\.|%2e){1,2}(?:\/|$)/i
 
 /** Splits a request target into path and query. A target in absolute form gives up its origin. */
 function splitTarget(target: string): { rawPath: string; query: string } {
-  const path = target.split('?', 1)[0] as string
-  if (ambiguous.test(path) || target.includes('#')) {
-    throw new ChannelkitError(
-      'ERR_BAD_REQUEST',
-      `the request target is ${shown(target)}; send a path without dot segments, \\ and #`,
-    )
-  }
+  if (suspicious.test(target)) checkTarget(target)
   const local = target.startsWith('/') || target === '*' ? target : withoutOrigin(target)
   const mark = local.indexOf('?')
   return mark === -1
     ? { rawPath: local, query: '' }
     : { rawPath: local.slice(0, mark), query: local.slice(mark + 1) }
+}
+
+function checkTarget(target: string): void {
+  if (!target.includes('#') && !ambiguous.test(target.split('?', 1)[0] as string)) return
+  throw new ChannelkitError(
+    'ERR_BAD_REQUEST',
+    `the request target is ${shown(target)}; send a path without dot segments, \\ and #`,
+  )
 }
 
 function withoutOrigin(target: string): string {
