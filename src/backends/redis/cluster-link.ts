@@ -63,9 +63,8 @@ export class ClusterLink implements RedisLink {
     args: readonly (string | Buffer)[],
   ): Promise<Reply> {
     const known = ['EVALSHA', script.sha, '1', base, ...args]
-    const unknown = ['EVAL', script.text, '1', base, ...args]
     return (await this.#loop(base, (node, isAsked) =>
-      node.attempt(known, unknown, isAsked),
+      node.attempt(known, script, isAsked),
     )) as Reply
   }
 

@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from '../../internal/clock.ts'
 import type { ReceiveOptions } from '../channel-backend.ts'
-import { unpack } from './packed.ts'
+import { type RawInboxEntry, readInboxEntry, unpack } from './packed.ts'
 import { Wait } from './wait.ts'
 
 /** What a look into an inbox found. */
@@ -31,7 +31,7 @@ const lookAgainMs = 5_000
  */
 export class InboxReader {
   readonly #options: InboxReaderOptions
-  #arrived: Buffer[] = []
+  readonly #arrived: RawInboxEntry[] = []
   #handed = 0
   #wait: Wait | undefined
   #onArrival: (() => void) | undefined
@@ -41,7 +41,7 @@ export class InboxReader {
   }
 
   /** Entries that were handed over and not received yet. */
-  get arrived(): readonly Buffer[] {
+  get arrived(): readonly RawInboxEntry[] {
     return this.#arrived
   }
 
@@ -50,7 +50,7 @@ export class InboxReader {
     const space = message.indexOf(0x20)
     // Without entries it tells what was lost together with a connection.
     this.#handed = Number(message.toString('latin1', 0, space))
-    for (const { entry } of unpack(message, space + 1)) this.#arrived.push(entry)
+    for (const { entry } of unpack(message, space + 1)) readInboxEntry(entry, this.#arrived)
     this.#onArrival?.()
     this.#wait?.wake()
   }
@@ -64,10 +64,10 @@ export class InboxReader {
     this.#wait?.fail(error)
   }
 
-  /** Takes what has come, as raw entries; `live` keeps those that have not expired. */
+  /** Takes what has come, as entries taken apart; `live` keeps those that have not expired. */
   async receive<Entry>(
     { max, waitMs, signal }: ReceiveOptions,
-    live: (entries: readonly Buffer[]) => readonly Entry[],
+    live: (entries: readonly RawInboxEntry[]) => readonly Entry[],
   ): Promise<readonly Entry[]> {
     signal?.throwIfAborted()
     const { clock } = this.#options
@@ -105,7 +105,7 @@ export class InboxReader {
       taken = await take(max, waits)
     }
     if (taken.handed > this.#handed) await this.#arrival(taken.handed)
-    for (const entry of taken.entries) this.#arrived.push(entry)
+    for (const entry of taken.entries) readInboxEntry(entry, this.#arrived)
   }
 
   /** Waits for what was published before the entries that were just taken. */

@@ -7,12 +7,19 @@ export interface PackedEntry {
 }
 
 const colon = 0x3a
+const comma = 0x2c
+const many = 0x70
+const block = 0x62
 
 /** Takes packed entries apart, from `offset` on. */
 export function unpack(packed: Buffer, offset = 0): PackedEntry[] {
   const entries: PackedEntry[] = []
   for (let at = offset; at < packed.length; ) {
     const indexEnd = packed.indexOf(colon, at)
+    if (packed[indexEnd + 1] === many) {
+      at = unpackMany(packed, indexEnd + 3, wholeNumberAt(packed, at, indexEnd), entries)
+      continue
+    }
     const turnEnd = packed.indexOf(colon, indexEnd + 1)
     const lengthEnd = packed.indexOf(colon, turnEnd + 1)
     const length = wholeNumberAt(packed, turnEnd + 1, lengthEnd)
@@ -25,6 +32,24 @@ export function unpack(packed: Buffer, offset = 0): PackedEntry[] {
     at = start + length
   }
   return entries
+}
+
+/** Takes apart what is packed under one index; `at` is where its lengths begin. Returns its end. */
+function unpackMany(packed: Buffer, at: number, index: number, entries: PackedEntry[]): number {
+  const lengthsEnd = packed.indexOf(colon, at)
+  let start = lengthsEnd + 1
+  let length = 0
+  for (let place = at; place <= lengthsEnd; place++) {
+    const byte = packed[place] as number
+    if (byte !== comma && byte !== colon) {
+      length = length * 10 + byte - 0x30
+      continue
+    }
+    entries.push({ index, hasTurn: false, entry: packed.subarray(start, start + length) })
+    start += length
+    length = 0
+  }
+  return start
 }
 
 /** Reads decimal digits; 0 for none. */
@@ -45,36 +70,76 @@ export interface WorkEntry {
 
 /** Takes the entry of a work channel apart. */
 export function readWorkEntry(entry: Buffer): WorkEntry {
-  const idEnd = entry.indexOf(colon)
-  const expiryEnd = entry.indexOf(colon, idEnd + 1)
-  const attemptsEnd = entry.indexOf(colon, expiryEnd + 1)
+  // An id and a time of expiry have 16 digits each.
+  const attemptsEnd = entry.indexOf(colon, 34)
   const lengthEnd = entry.indexOf(colon, attemptsEnd + 1)
   const hasLine = lengthEnd > attemptsEnd + 1
   const contentStart = lengthEnd + 1 + wholeNumberAt(entry, attemptsEnd + 1, lengthEnd)
   return {
-    id: entry.toString('latin1', 0, idEnd),
-    expiresAt: wholeNumberAt(entry, idEnd + 1, expiryEnd),
-    attempts: wholeNumberAt(entry, expiryEnd + 1, attemptsEnd),
+    id: entry.toString('latin1', 0, 16),
+    expiresAt: wholeNumberAt(entry, 17, 33),
+    attempts: wholeNumberAt(entry, 34, attemptsEnd),
     line: hasLine ? entry.toString('utf8', lengthEnd + 1, contentStart) : undefined,
     encoded: entry.subarray(contentStart),
   }
 }
 
-/** Of an inbox entry: its kind, expiry, target and rest. */
-export function readInboxEntry(entry: Buffer): {
+/** A message or change of membership as it lies in an inbox. */
+export interface RawInboxEntry {
+  /** `m`, `g`, `a` or `d`: see `wire.ts`. */
   readonly kind: string
   readonly expiresAt: number
   readonly target: string
   readonly rest: Buffer
-} {
-  const lengthEnd = entry.indexOf(colon, 17)
-  const restStart = lengthEnd + 1 + wholeNumberAt(entry, 17, lengthEnd)
-  return {
-    kind: entry.toString('latin1', 0, 1),
-    expiresAt: wholeNumberAt(entry, 1, 17),
-    target: entry.toString('utf8', lengthEnd + 1, restStart),
-    rest: entry.subarray(restStart),
+}
+
+/** Takes an entry of an inbox apart, which may be a block of several messages. */
+export function readInboxEntry(entry: Buffer, into: RawInboxEntry[]): void {
+  const expiresAt = wholeNumberAt(entry, 1, 17)
+  if (entry[0] !== block) {
+    into.push(rawInboxEntry(entry, 0, expiresAt, 17, entry.length))
+    return
   }
+  for (let at = entry.indexOf(colon, 17) + 1; at < entry.length; ) {
+    const lengthEnd = entry.indexOf(colon, at + 1)
+    const end = lengthEnd + 1 + wholeNumberAt(entry, at + 1, lengthEnd)
+    into.push(rawInboxEntry(entry, at, expiresAt, lengthEnd + 1, end))
+    at = end
+  }
+}
+
+function rawInboxEntry(
+  bytes: Buffer,
+  kindAt: number,
+  expiresAt: number,
+  start: number,
+  end: number,
+): RawInboxEntry {
+  const lengthEnd = bytes.indexOf(colon, start)
+  const restStart = lengthEnd + 1 + wholeNumberAt(bytes, start, lengthEnd)
+  return {
+    kind: String.fromCharCode(bytes[kindAt] as number),
+    expiresAt,
+    target: bytes.toString('utf8', lengthEnd + 1, restStart),
+    rest: bytes.subarray(restStart, end),
+  }
+}
+
+/** Joins what is to be stored of several messages into one block: see `wire.ts`. */
+export function makeBlock(
+  messages: readonly { readonly kind: string; readonly body: string | Buffer }[],
+): string | Buffer {
+  if (messages.some(({ body }) => typeof body !== 'string')) {
+    return Buffer.concat(
+      messages.flatMap(({ kind, body }) => {
+        const bytes = Buffer.from(body as string)
+        return [Buffer.from(`${kind}${bytes.length}:`), bytes]
+      }),
+    )
+  }
+  let text = ''
+  for (const { kind, body } of messages) text += `${kind}${Buffer.byteLength(body)}:${body}`
+  return text
 }
 
 /** `LENGTH:` TEXT REST, with the length in bytes; LENGTH is left empty for no text. */

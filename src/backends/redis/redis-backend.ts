@@ -37,7 +37,14 @@ import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox
 import { ServerClock } from '../server-clock.ts'
 import { BatchQueue, type NewEntry, type Outcome } from './batch-queue.ts'
 import { InboxReader } from './inbox-reader.ts'
-import { readInboxEntry, readWorkEntry, unpack, withLength } from './packed.ts'
+import {
+  makeBlock,
+  type RawInboxEntry,
+  readInboxEntry,
+  readWorkEntry,
+  unpack,
+  withLength,
+} from './packed.ts'
 import type { RedisLink } from './redis-link.ts'
 import { Bases, type Script, scripts } from './wire.ts'
 import { type Claimed, WorkReader } from './work-reader.ts'
@@ -57,6 +64,11 @@ interface NewWorkEntry extends NewEntry {
 interface NewInboxEntry extends NewEntry {
   /** `m`, `g`, `a` or `d`: see `wire.ts`. */
   readonly kind: string
+}
+
+/** Whether it may stand in a block: a message that lives as long as others. */
+function isUsual({ kind, expiresAt }: NewInboxEntry): boolean {
+  return expiresAt === undefined && (kind === 'm' || kind === 'g')
 }
 
 /** An inbox of this process. */
@@ -155,6 +167,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     { mark }: SendOptions = {},
   ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
+    if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
     const failures: SendFailure[] = []
     /** Inbox, or '' for work channels → what goes there, and its places in `messages`. */
     const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
@@ -201,6 +214,31 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#count('sent', sent)
     if (failures.length === 0) return noFailures
     return failures.sort((a, b) => a.index - b.index)
+  }
+
+  /** The way of almost every send of a consumer, without what many need. */
+  async #sendOne(message: OutgoingMessage, mark?: BatchMark): Promise<readonly SendFailure[]> {
+    const { channel } = message
+    let entry: NewEntry
+    try {
+      entry = this.#newEntry(message)
+    } catch (error) {
+      return [{ index: 0, error: ours(error) }]
+    }
+    this.#startMaintenance()
+    const outcomes = isReplyChannel(channel)
+      ? await this.#push(inboxOf(channel), [entry as NewInboxEntry], mark)
+      : await this.#work.add([entry as NewWorkEntry], mark)
+    const [outcome] = outcomes
+    if (outcome === undefined || outcome === 'gone') this.counters.add('sent')
+    if (outcome === undefined) return noFailures
+    this.#countDrops(outcomes)
+    if (outcome === 'gone') return noFailures
+    const error =
+      outcome === 'full'
+        ? this.#fullError(channel)
+        : lineFullError(channel, this.limits.lineCapacity)
+    return [{ index: 0, error }]
   }
 
   async receive(
@@ -472,7 +510,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const own = this.#inboxes.get(inbox)
     if (own) await this.#openInbox(inbox)
     const unread = await this.#call<Buffer[]>(scripts.unreadDiscards, base)
-    const discards = [...unread, ...(own?.reader.arrived ?? [])].map(readInboxEntry)
+    const discards = [...(own?.reader.arrived ?? [])]
+    for (const entry of unread) readInboxEntry(entry, discards)
     const ended = new Set(
       discards
         .filter(({ kind }) => kind === 'd')
@@ -694,12 +733,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     })
   }
 
-  #liveEntries(inbox: string, entries: readonly Buffer[]): readonly InboxEntry[] {
+  #liveEntries(inbox: string, entries: readonly RawInboxEntry[]): readonly InboxEntry[] {
     const live: InboxEntry[] = []
     const now = this.limits.clock.now()
     let expired = 0
-    for (const bytes of entries) {
-      const { kind, expiresAt, target, rest } = readInboxEntry(bytes)
+    for (const { kind, expiresAt, target, rest } of entries) {
       if (kind === 'm' || kind === 'g') {
         if (expiresAt <= now) {
           expired++
@@ -796,23 +834,42 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     entries: readonly NewInboxEntry[],
     { sender, number, part }: { sender: string; number: number; part: number },
   ): Promise<string> {
+    const isBlock = entries.length > 1 && entries.every(isUsual)
     const order = {
       s: sender,
       n: number,
       p: part,
       ...this.#deadline(),
-      t: entries.map(({ kind }) => kind).join(''),
-      ...expiriesOf(entries),
       x: this.limits.expiryMs,
       g: this.limits.groupExpiryMs,
       k: this.limits.inboxCapacity,
       u: this.#link.publish,
     }
+    if (isBlock) {
+      const account = await this.#callPush(inbox, { ...order, m: entries.length }, [
+        makeBlock(entries),
+      ])
+      // There is no room for all of it, so that it is divided.
+      if (account !== 'b') return account
+    }
+    const kinds = entries.map(({ kind }) => kind).join('')
+    return this.#callPush(
+      inbox,
+      { ...order, t: kinds, ...expiriesOf(entries) },
+      entries.map(({ body }) => body),
+    )
+  }
+
+  async #callPush(
+    inbox: string,
+    order: object,
+    args: readonly (string | Buffer)[],
+  ): Promise<string> {
     const [, expired, account] = await this.#call<[Buffer, number, Buffer]>(
       scripts.push,
       this.#bases.inbox(inbox),
       JSON.stringify(order),
-      ...entries.map(({ body }) => body),
+      ...args,
     )
     this.#count('dropped.expired', expired)
     return account.toString('latin1')

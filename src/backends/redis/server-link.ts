@@ -82,10 +82,7 @@ export class ServerLink implements RedisLink {
     base: string,
     args: readonly (string | Buffer)[],
   ): Promise<Reply> {
-    return (await this.#ask(
-      ['EVALSHA', script.sha, '1', base, ...args],
-      ['EVAL', script.text, '1', base, ...args],
-    )) as Reply
+    return (await this.#ask(['EVALSHA', script.sha, '1', base, ...args], script)) as Reply
   }
 
   async *keys(start: string): AsyncGenerator<readonly string[]> {
@@ -108,7 +105,7 @@ export class ServerLink implements RedisLink {
    */
   async attempt(
     args: readonly (string | Buffer)[],
-    otherwise?: readonly (string | Buffer)[],
+    script?: Script,
     isAsked = false,
   ): Promise<unknown> {
     const connection = this.#connection ?? (await this.#connected())
@@ -117,7 +114,7 @@ export class ServerLink implements RedisLink {
     try {
       // By the same connection, and nothing in between.
       if (isAsked) connection.client.sendCommand(['ASKING']).catch(() => {})
-      return await this.#reply(connection, args, otherwise)
+      return await this.#reply(connection, args, script)
     } catch (error) {
       if (isOutage(error)) this.#drop(connection, error)
       throw error
@@ -166,14 +163,11 @@ export class ServerLink implements RedisLink {
     connection.subscriber.destroy()
   }
 
-  async #ask(
-    args: readonly (string | Buffer)[],
-    otherwise?: readonly (string | Buffer)[],
-  ): Promise<unknown> {
+  async #ask(args: readonly (string | Buffer)[], script?: Script): Promise<unknown> {
     const since = performance.now()
     for (;;) {
       try {
-        return await this.attempt(args, otherwise)
+        return await this.attempt(args, script)
       } catch (error) {
         if (!isOutage(error)) throw replyFault(error, this.#options.shownAs)
         const isLate = performance.now() - since >= this.#options.timeoutMs
@@ -185,14 +179,14 @@ export class ServerLink implements RedisLink {
   async #reply(
     { client }: Connection,
     args: readonly (string | Buffer)[],
-    otherwise: readonly (string | Buffer)[] | undefined,
+    script: Script | undefined,
   ): Promise<unknown> {
     try {
       return await client.sendCommand(args, asBytes)
     } catch (error) {
       const isUnknown = error instanceof Error && error.message.startsWith('NOSCRIPT')
-      if (!isUnknown || !otherwise) throw error
-      return client.sendCommand(otherwise, asBytes)
+      if (!isUnknown || !script) throw error
+      return client.sendCommand(['EVAL', script.text, ...args.slice(2)], asBytes)
     }
   }
 

@@ -32,8 +32,11 @@ import { createHash } from 'node:crypto'
  * In an inbox:
  * - `q` list, entries KIND EXPIRY LENGTH `:` TARGET REST. Kinds: `m` message, TARGET the reply
  *   channel behind its `!`, REST content; `g` group message, TARGET the group; `a` and `d` added to
- *   and discarded from a group, TARGET the reply channel, REST the group.
- * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `w` whether
+ *   and discarded from a group, TARGET the reply channel, REST the group. `b` EXPIRY COUNT `:` is a
+ *   block of so many messages that came in one batch: for each its kind, LENGTH, `:` and as many bytes
+ *   of what else would stand behind its expiry.
+ * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `b` how many
+ *   messages the blocks have beyond one each, `w` whether
  *   its reader waits, `h` how often it was handed entries, `f` and `u` as in `channels`.
  *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, a
  *   space, and the entries, packed.
@@ -47,7 +50,8 @@ import { createHash } from 'node:crypto'
  * of its parts, so that a batch which is sent again is not stored again.
  *
  * Packed entries: for each INDEX `:` TURN `:` LENGTH `:` ENTRY, where INDEX is the place of its channel in the
- * call (empty in an inbox) and TURN is `1` when the entry comes with its turn.
+ * call (empty in an inbox) and TURN is `1` when the entry comes with its turn; or for many at once
+ * INDEX `:p:` LENGTH `,` LENGTH … `:` ENTRY ENTRY ….
  */
 const library = `
 local base = KEYS[1]
@@ -68,6 +72,14 @@ local function pack(index, turn, entry)
   local n = #packed
   packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
   packed[n + 2] = entry
+end
+local function pack_all(index, entries)
+  if #entries == 0 then return end
+  local lengths = {}
+  for i = 1, #entries do lengths[i] = #entries[i] end
+  local n = #packed
+  packed[n + 1] = index .. ':p:' .. table.concat(lengths, ',') .. ':'
+  packed[n + 2] = table.concat(entries)
 end
 -- Whether the caller has given up: the call lay in a connection of a server that stood still.
 local function is_late(order) return order.d and now > order.d end
@@ -336,7 +348,28 @@ local id = first_id(count)
 local standard = digits(now + order.x)
 local new, room, crowded, least, most = {}, {}, {}, {}, {}
 local refused = {}
-for i = 1, count do
+local first = 1
+local mid = ':' .. standard .. ':'
+local thousands, start
+local function entry_of(n, body)
+  local h = math.floor(n / 1000)
+  if h ~= thousands then thousands, start = h, string.format('%013.0f', h) end
+  return start .. string.format('%03d', n - h * 1000) .. mid .. body
+end
+if not order.o and not order.e then
+  -- The usual: one channel with room for all.
+  local name = order.c[1]
+  local held = tonumber(call('HGET', parked_counts, name) or 0)
+  if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
+    local entries = {}
+    for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
+    call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, now + order.x, now + order.x)
+    wake(name)
+    first = count + 1
+  end
+end
+for i = first, count do
   local c = order.o and order.o[i] or 1
   local name = order.c[c]
   local body = ARGV[i + 2]
@@ -358,8 +391,8 @@ for i = 1, count do
   else
     local at = order.e and order.e[tostring(i)]
     local expiry = at or now + order.x
-    local text = at and digits(at) or standard
-    new[c][#new[c] + 1] = digits(id + i) .. ':' .. text .. ':' .. body
+    new[c][#new[c] + 1] = at and digits(id + i) .. ':' .. digits(at) .. ':' .. body
+      or entry_of(id + i, body)
     if expiry < least[c] then least[c] = expiry end
     if expiry > most[c] then most[c] = expiry end
     room[c] = room[c] - 1
@@ -407,7 +440,7 @@ local function take_plain()
       local share = math.ceil(left / (n - i + 1))
       local got = call('LPOP', list(plain[i]), share)
       if got then
-        for j = 1, #got do pack(i, '', got[j]) end
+        pack_all(i, got)
         left = left - #got
         if #got == share then full[#full + 1] = i end
       end
@@ -417,7 +450,7 @@ local function take_plain()
     if left > 0 and n > 1 then
       local got = call('LPOP', list(plain[i]), left)
       if got then
-        for j = 1, #got do pack(i, '', got[j]) end
+        pack_all(i, got)
         left = left - #got
       end
     end
@@ -812,7 +845,15 @@ local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
 local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
 local function is_message(entry)
   local kind = string.byte(entry)
-  return kind == 109 or kind == 103
+  return kind == 109 or kind == 103 or kind == 98
+end
+-- How many messages an entry has.
+local function size_of(entry)
+  if string.byte(entry) ~= 98 then return 1 end
+  return tonumber(string.match(entry, '^%d+', 18))
+end
+local function note_blocks(more)
+  if more ~= 0 then call('HINCRBY', meta, 'b', more) end
 end
 local function note_expiry(least, most)
   local found = call('HMGET', meta, 'f', 'u')
@@ -828,18 +869,18 @@ local function reclaim()
   local first = tonumber(call('HGET', meta, 'f') or 0)
   if first > now then return 0 end
   local all = call('LRANGE', queue, 0, -1)
-  local kept, least = {}, 9e15
+  local kept, least, count = {}, 9e15, 0
   for i = 1, #all do
     if is_message(all[i]) then
       local expiry = expiry_of(all[i])
       if expiry > now then
         kept[#kept + 1] = all[i]
         if expiry < least then least = expiry end
-      end
+      else count = count + size_of(all[i]) end
     else kept[#kept + 1] = all[i] end
   end
-  local count = #all - #kept
   if count > 0 then
+    note_blocks(#all - #kept - count)
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do
@@ -857,9 +898,11 @@ end
  * `{reply.…!}`, now, ORDER, then for each entry `LENGTH:` TARGET REST.
  *
  * ORDER is JSON: `s`, `n`, `p`, `u` as in `send`; `t` the kinds of the entries; `x` and `g` how long
- * messages and memberships live; `e` place → time of expiry; `k` capacity.
+ * messages and memberships live; `e` place → time of expiry; `k` capacity. With `m` there is one
+ * argument instead, a block of so many messages.
  *
- * Returns now, the expired count, and `g` when there is no such inbox, else what was not stored.
+ * Returns now, the expired count, and `g` when there is no such inbox, `b` when there is no room for
+ * the whole block, else what was not stored.
  */
 const push = script(
   'push',
@@ -868,14 +911,22 @@ const push = script(
 local order = cjson.decode(ARGV[2])
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
-local found = call('HMGET', meta, 'o', 'n', 'w', 'h')
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
 local changes = tonumber(found[2] or 0)
-local room = order.k - (waiting - changes)
+local room = order.k - (waiting - changes + tonumber(found[5] or 0))
 local standard, member = digits(now + order.x), digits(now + order.g)
 local new, refused, least, most, added = {}, {}, 9e15, 0, 0
-for i = 1, #ARGV - 2 do
+local entries = #ARGV - 2
+if order.m then
+  if room < order.m then room = room + reclaim() end
+  if room < order.m then return {shown(now), expired, 'b'} end
+  new[1] = 'b' .. standard .. shown(order.m) .. ':' .. ARGV[3]
+  least, most = now + order.x, now + order.x
+  entries = 0
+end
+for i = 1, entries do
   local kind = string.sub(order.t, i, i)
   local body = ARGV[i + 2]
   if kind == 'm' or kind == 'g' then
@@ -905,7 +956,7 @@ if #new > 0 then
   if found[3] == '1' then
     call('HSET', meta, 'w', '0')
     if waiting == 0 then
-      for i = 1, #new do pack('', '', new[i]) end
+      pack_all('', new)
       local number = shown(tonumber(found[4] or 0) + 1)
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
       if handed then call('HINCRBY', meta, 'h', 1) end
@@ -914,6 +965,7 @@ if #new > 0 then
   if not handed then
     for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
     if added > 0 then call('HINCRBY', meta, 'n', added) end
+    if order.m then note_blocks(order.m - 1) end
     note_expiry(least, most)
   end
 end
@@ -936,12 +988,15 @@ if ARGV[4] ~= '' and now > tonumber(ARGV[4]) then
   return {shown(now), 1, tonumber(found[2] or 0), ''}
 end
 local got = call('LPOP', queue, tonumber(ARGV[2])) or {}
-local changes = 0
+local changes, more = 0, 0
 for i = 1, #got do
-  if not is_message(got[i]) then changes = changes + 1 end
-  pack('', '', got[i])
+  local kind = string.byte(got[i])
+  if kind == 98 then more = more + size_of(got[i]) - 1
+  elseif not is_message(got[i]) then changes = changes + 1 end
 end
+pack_all('', got)
 if changes > 0 then call('HINCRBY', meta, 'n', -changes) end
+note_blocks(-more)
 if #got == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
 return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed)}
 `,
@@ -985,8 +1040,8 @@ const lookAtInbox = script(
 local count, oldest = 0, ''
 for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
   if is_message(entry) and expiry_of(entry) > now then
-    count = count + 1
-    if count == 1 then oldest = shown(expiry_of(entry)) end
+    if count == 0 then oldest = shown(expiry_of(entry)) end
+    count = count + size_of(entry)
   end
 end
 return {count, oldest}
@@ -1026,7 +1081,7 @@ const closeInbox = script(
   `
 local count = 0
 for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
-  if is_message(entry) then count = count + 1 end
+  if is_message(entry) then count = count + size_of(entry) end
 end
 local held = call('ZRANGE', groups, 0, -1)
 call('DEL', queue, meta, groups)
@@ -1040,7 +1095,7 @@ const flushInbox = script(
   inboxLibrary,
   `
 call('DEL', queue, groups)
-call('HDEL', meta, 'n', 'f', 'u')
+call('HDEL', meta, 'n', 'b', 'f', 'u')
 return 1
 `,
 )
