@@ -18,6 +18,14 @@ local function pack(index, turn, entry)
   packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
   packed[n + 2] = entry
 end
+local function pack_all(index, entries)
+  if #entries == 0 then return end
+  local lengths = {}
+  for i = 1, #entries do lengths[i] = #entries[i] end
+  local n = #packed
+  packed[n + 1] = index .. ':p:' .. table.concat(lengths, ',') .. ':'
+  packed[n + 2] = table.concat(entries)
+end
 -- Whether the caller has given up: the call lay in a connection of a server that stood still.
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
@@ -43,7 +51,15 @@ local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
 local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
 local function is_message(entry)
   local kind = string.byte(entry)
-  return kind == 109 or kind == 103
+  return kind == 109 or kind == 103 or kind == 98
+end
+-- How many messages an entry has.
+local function size_of(entry)
+  if string.byte(entry) ~= 98 then return 1 end
+  return tonumber(string.match(entry, '^%d+', 18))
+end
+local function note_blocks(more)
+  if more ~= 0 then call('HINCRBY', meta, 'b', more) end
 end
 local function note_expiry(least, most)
   local found = call('HMGET', meta, 'f', 'u')
@@ -59,18 +75,18 @@ local function reclaim()
   local first = tonumber(call('HGET', meta, 'f') or 0)
   if first > now then return 0 end
   local all = call('LRANGE', queue, 0, -1)
-  local kept, least = {}, 9e15
+  local kept, least, count = {}, 9e15, 0
   for i = 1, #all do
     if is_message(all[i]) then
       local expiry = expiry_of(all[i])
       if expiry > now then
         kept[#kept + 1] = all[i]
         if expiry < least then least = expiry end
-      end
+      else count = count + size_of(all[i]) end
     else kept[#kept + 1] = all[i] end
   end
-  local count = #all - #kept
   if count > 0 then
+    note_blocks(#all - #kept - count)
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do
@@ -86,14 +102,22 @@ end
 local order = cjson.decode(ARGV[2])
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
-local found = call('HMGET', meta, 'o', 'n', 'w', 'h')
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
 local changes = tonumber(found[2] or 0)
-local room = order.k - (waiting - changes)
+local room = order.k - (waiting - changes + tonumber(found[5] or 0))
 local standard, member = digits(now + order.x), digits(now + order.g)
 local new, refused, least, most, added = {}, {}, 9e15, 0, 0
-for i = 1, #ARGV - 2 do
+local entries = #ARGV - 2
+if order.m then
+  if room < order.m then room = room + reclaim() end
+  if room < order.m then return {shown(now), expired, 'b'} end
+  new[1] = 'b' .. standard .. shown(order.m) .. ':' .. ARGV[3]
+  least, most = now + order.x, now + order.x
+  entries = 0
+end
+for i = 1, entries do
   local kind = string.sub(order.t, i, i)
   local body = ARGV[i + 2]
   if kind == 'm' or kind == 'g' then
@@ -123,7 +147,7 @@ if #new > 0 then
   if found[3] == '1' then
     call('HSET', meta, 'w', '0')
     if waiting == 0 then
-      for i = 1, #new do pack('', '', new[i]) end
+      pack_all('', new)
       local number = shown(tonumber(found[4] or 0) + 1)
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
       if handed then call('HINCRBY', meta, 'h', 1) end
@@ -132,6 +156,7 @@ if #new > 0 then
   if not handed then
     for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
     if added > 0 then call('HINCRBY', meta, 'n', added) end
+    if order.m then note_blocks(order.m - 1) end
     note_expiry(least, most)
   end
 end

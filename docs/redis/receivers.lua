@@ -18,6 +18,14 @@ local function pack(index, turn, entry)
   packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
   packed[n + 2] = entry
 end
+local function pack_all(index, entries)
+  if #entries == 0 then return end
+  local lengths = {}
+  for i = 1, #entries do lengths[i] = #entries[i] end
+  local n = #packed
+  packed[n + 1] = index .. ':p:' .. table.concat(lengths, ',') .. ':'
+  packed[n + 2] = table.concat(entries)
+end
 -- Whether the caller has given up: the call lay in a connection of a server that stood still.
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written

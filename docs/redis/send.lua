@@ -18,6 +18,14 @@ local function pack(index, turn, entry)
   packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
   packed[n + 2] = entry
 end
+local function pack_all(index, entries)
+  if #entries == 0 then return end
+  local lengths = {}
+  for i = 1, #entries do lengths[i] = #entries[i] end
+  local n = #packed
+  packed[n + 1] = index .. ':p:' .. table.concat(lengths, ',') .. ':'
+  packed[n + 2] = table.concat(entries)
+end
 -- Whether the caller has given up: the call lay in a connection of a server that stood still.
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
@@ -255,7 +263,28 @@ local id = first_id(count)
 local standard = digits(now + order.x)
 local new, room, crowded, least, most = {}, {}, {}, {}, {}
 local refused = {}
-for i = 1, count do
+local first = 1
+local mid = ':' .. standard .. ':'
+local thousands, start
+local function entry_of(n, body)
+  local h = math.floor(n / 1000)
+  if h ~= thousands then thousands, start = h, string.format('%013.0f', h) end
+  return start .. string.format('%03d', n - h * 1000) .. mid .. body
+end
+if not order.o and not order.e then
+  -- The usual: one channel with room for all.
+  local name = order.c[1]
+  local held = tonumber(call('HGET', parked_counts, name) or 0)
+  if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
+    local entries = {}
+    for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
+    call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, now + order.x, now + order.x)
+    wake(name)
+    first = count + 1
+  end
+end
+for i = first, count do
   local c = order.o and order.o[i] or 1
   local name = order.c[c]
   local body = ARGV[i + 2]
@@ -277,8 +306,8 @@ for i = 1, count do
   else
     local at = order.e and order.e[tostring(i)]
     local expiry = at or now + order.x
-    local text = at and digits(at) or standard
-    new[c][#new[c] + 1] = digits(id + i) .. ':' .. text .. ':' .. body
+    new[c][#new[c] + 1] = at and digits(id + i) .. ':' .. digits(at) .. ':' .. body
+      or entry_of(id + i, body)
     if expiry < least[c] then least[c] = expiry end
     if expiry > most[c] then most[c] = expiry end
     room[c] = room[c] - 1
