@@ -25,6 +25,7 @@ import type {
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { checkEncodedSize } from '../codec.ts'
+import { checkMemberships, closedError, lineFullError } from '../faults.ts'
 import { resolveLimits, wholeNumber } from '../limits.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { MemoryLines, withTurn } from './memory-lines.ts'
@@ -725,24 +726,6 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
 
 function isMessage({ entry }: StoredEntry): boolean {
   return entry.kind === 'message' || entry.kind === 'group'
-}
-
-function closedError(): ChannelkitError {
-  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
-}
-
-function lineFullError(channel: string, capacity: number): ChannelkitError {
-  return new ChannelkitError(
-    'ERR_CHANNEL_FULL',
-    `channel ${channel} holds ${capacity} messages of one reply channel, which wait for each other; wait until some have run, or raise lineCapacity`,
-  )
-}
-
-function checkMemberships(memberships: readonly Membership[]): void {
-  for (const { group, channel } of memberships) {
-    const fault = groupNameFault(group) ?? channelNameFault(channel)
-    if (fault) throw fault
-  }
 }
 
 function collect(

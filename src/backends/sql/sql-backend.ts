@@ -1,5 +1,5 @@
 import type { Content } from '../../content.ts'
-import { ChannelkitError, isChannelkitError, shown } from '../../errors.ts'
+import { ChannelkitError } from '../../errors.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
 import {
@@ -32,7 +32,16 @@ import { checkReceive } from '../check-receive.ts'
 import { type Encoded, encodeContent } from '../codec.ts'
 import { ContentCodec } from '../content-codec.ts'
 import type { EncryptionOptions } from '../content-seal.ts'
+import {
+  checkMemberships,
+  checkNumber,
+  closedError,
+  copyMembership,
+  lineFullError,
+  ours,
+} from '../faults.ts'
 import { resolveLimits } from '../limits.ts'
+import { readProcessInfo } from '../process-info.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ClaimQueue, type ClaimQueueOptions } from './claim-queue.ts'
 import type { MessageRow, SqlDialect } from './dialect.ts'
@@ -393,7 +402,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       `SELECT info FROM ${this.#statements.tables.process} WHERE expires_at > ?`,
       [this.limits.clock.now()],
     )
-    return found.flatMap(({ info }) => processInfo(info) ?? [])
+    return found.flatMap(({ info }) => readProcessInfo(info) ?? [])
   }
 
   async cleanUp(): Promise<number> {
@@ -770,58 +779,6 @@ function entryOf(
   }
 }
 
-/** An announcement, or `undefined` when another program has written something else there. */
-function processInfo(text: string): ProcessInfo | undefined {
-  try {
-    const info = JSON.parse(text) as Partial<ProcessInfo> | null
-    const { id, kind, channels, linearized = [] } = info ?? {}
-    const isInfo = typeof id === 'string' && (kind === 'worker' || kind === 'interface')
-    return isInfo && isNames(channels) && isNames(linearized) ? (info as ProcessInfo) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function isNames(value: unknown): value is readonly string[] {
-  return Array.isArray(value) && value.every((name) => typeof name === 'string')
-}
-
 function claimsBeside(client: SqlClient): client is ClaimQueueOptions['client'] {
   return client.claim !== undefined
-}
-
-function lineFullError(channel: string, capacity: number): ChannelkitError {
-  return new ChannelkitError(
-    'ERR_CHANNEL_FULL',
-    `channel ${channel} holds ${capacity} messages of one reply channel, which wait for each other; wait until some have run, or raise lineCapacity`,
-  )
-}
-
-function closedError(): ChannelkitError {
-  return new ChannelkitError('ERR_BACKEND_CLOSED', 'the channel backend is closed; open a new one')
-}
-
-/** Keeps a wrong value out of a transaction, which it would fail for every call of the turn. */
-function checkNumber(name: string, value: unknown): void {
-  if (typeof value === 'number' && !Number.isNaN(value)) return
-  throw new ChannelkitError(
-    'ERR_INVALID_ARGUMENT',
-    `${name} of a message is ${shown(value)}; give a number`,
-  )
-}
-
-function checkMemberships(memberships: readonly Membership[]): void {
-  for (const { group, channel } of memberships) {
-    const fault = groupNameFault(group) ?? channelNameFault(channel)
-    if (fault) throw fault
-  }
-}
-
-function copyMembership({ group, channel }: Membership): Membership {
-  return { group, channel }
-}
-
-function ours(error: unknown): ChannelkitError {
-  if (!isChannelkitError(error)) throw error
-  return error
 }
