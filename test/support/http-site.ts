@@ -52,7 +52,8 @@ export async function serveSite(
     readonly host?: string
   } = {},
 ): Promise<ServedSite> {
-  const folder = await mkdtemp(join(tmpdir(), 'channelkit-http-'))
+  const folder =
+    carrier === 'sqlite' ? await mkdtemp(join(tmpdir(), 'channelkit-http-')) : undefined
   const openBackend = await backendOpener(carrier, folder, options.backend)
   const backend = openBackend()
   const log: ServedSite['log'] = []
@@ -88,18 +89,18 @@ export async function serveSite(
       await worker?.stop()
       await workerSite?.close()
       await site.close()
-      await rm(folder, { recursive: true })
+      if (folder !== undefined) await rm(folder, { recursive: true })
     },
   }
 }
 
 async function backendOpener(
   carrier: Carrier,
-  folder: string,
+  folder: string | undefined,
   options: BackendOptions | undefined,
 ): Promise<() => ChannelBackend> {
   if (carrier === 'memory') return () => new MemoryBackend(options)
-  if (carrier === 'sqlite') {
+  if (folder !== undefined) {
     return () => new SqliteBackend({ ...options, file: join(folder, 'channels.sqlite') })
   }
   redis ??= startRedis()
