@@ -4,6 +4,7 @@ import type { Content } from './content.ts'
 import { currentSite } from './current-site.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName } from './names.ts'
+import { type SiteTransaction, siteTransaction } from './site-transactions/site-transaction.ts'
 
 /** Where a `Channel` or `Group` sends: a backend, or the name of one in the site's config. */
 export interface BackendChoice {
@@ -25,7 +26,7 @@ export interface Channel<C extends Content = Content> {
 }
 
 export interface SendOptions {
-  /** Sends now, even inside a consumer wrapped in `holdSends`. Default false. */
+  /** Sends now, even within `inTransaction` or a consumer wrapped in `holdSends`. Default false. */
   readonly immediately?: boolean
 }
 
@@ -46,6 +47,8 @@ class NamedChannel implements Channel {
   }
 
   send(content: Content, options?: SendOptions): Promise<void> {
+    const transaction = options?.immediately ? undefined : siteTransaction()
+    if (transaction) return this.#sendIn(transaction, content)
     if (isHolding(options)) {
       return holdSend(
         content,
@@ -57,8 +60,16 @@ class NamedChannel implements Channel {
   }
 
   async #send(content: Content): Promise<void> {
-    const hasSchema = currentSite.optional()?.declaration(this.name)?.schema !== undefined
-    return this.#store(hasSchema ? await this.#checked(content) : content)
+    return this.#store(this.#hasSchema ? await this.#checked(content) : content)
+  }
+
+  async #sendIn(transaction: SiteTransaction, content: Content): Promise<void> {
+    const check = this.#hasSchema ? (copy: Content) => this.#checked(copy) : unchecked
+    await transaction.send(this.backend, { channel: this.name }, content, check)
+  }
+
+  get #hasSchema(): boolean {
+    return currentSite.optional()?.declaration(this.name)?.schema !== undefined
   }
 
   async #checked(content: Content): Promise<Content> {
@@ -91,6 +102,10 @@ class NamedChannel implements Channel {
   }
 }
 
+function unchecked(content: Content): Content {
+  return content
+}
+
 /**
  * The channel of that name: `await Channel('chat-messages').send({ … })`.
  *
@@ -110,9 +125,10 @@ export function replyChannelOf(name: string, backend: ChannelBackend, fence?: Fe
   return new NamedChannel(name, backend, fence)
 }
 
-/** The backend of a channel made here, unless its sends are held back. */
+/** The backend of a channel made here, unless its sends are held back or part of a transaction. */
 export function backendOf(channel: object): ChannelBackend | undefined {
-  return channel instanceof NamedChannel && !isHolding(undefined) ? channel.backend : undefined
+  const isOrdinary = !isHolding(undefined) && !siteTransaction()
+  return channel instanceof NamedChannel && isOrdinary ? channel.backend : undefined
 }
 
 /** The backend a choice means. */

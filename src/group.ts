@@ -2,6 +2,7 @@ import { type BackendChoice, type Channel, chosenBackend, type SendOptions } fro
 import type { Content } from './content.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName, checkGroupName } from './names.ts'
+import { siteTransaction } from './site-transactions/site-transaction.ts'
 
 /** A set of channels; each membership ends after the group expiry unless it is renewed. */
 export interface Group {
@@ -43,7 +44,12 @@ class NamedGroup implements Group {
     await chosenBackend(this.#choice).groupDiscard([{ group: this.name, channel: nameOf(channel) }])
   }
 
-  send(content: Content, options?: SendOptions): Promise<void> {
+  async send(content: Content, options?: SendOptions): Promise<void> {
+    const transaction = options?.immediately ? undefined : siteTransaction()
+    if (transaction) {
+      const backend = chosenBackend(this.#choice)
+      return transaction.send(backend, { group: this.name }, content, (copy) => copy)
+    }
     if (isHolding(options)) return holdSend(content, (held) => this.#send(held))
     return this.#send(content)
   }

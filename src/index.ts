@@ -72,6 +72,18 @@ export type {
 } from './sessions/session.ts'
 export { issueTicket, type TicketOptions, type TicketSource } from './sessions/ticket.ts'
 export { Site, type SiteOptions, setup } from './site.ts'
+export {
+  afterCommit,
+  inTransaction,
+  joinTransaction,
+  type OpenTransaction,
+  type TransactionOptions,
+} from './site-transactions/in-transaction.ts'
+export type {
+  PlainConnection,
+  QueryConnection,
+  SqliteHandle,
+} from './site-transactions/plain-transaction.ts'
 export { type ChannelView, channelView } from './view-layer/channel-view.ts'
 export type { FetchApp } from './view-layer/fetch-app.ts'
 export type { NodeApp, NodeHandler, ViewApp } from './view-layer/view-app.ts'

@@ -255,6 +255,39 @@ export interface ChannelInfo {
   readonly oldestExpiresAt: number
 }
 
+/** One send of a transaction of the site's. */
+export type SiteSend =
+  | { readonly channel: string; readonly content: Content }
+  | { readonly group: string; readonly content: Content }
+
+/** Runs one statement without parameters in a transaction of the site's. */
+export type RunStatement = (text: string) => Promise<unknown>
+
+/**
+ * What a backend offers whose tables stand in the site's own database: sends that are part of a
+ * transaction of the site's, visible when it commits and never when it does not.
+ */
+export interface TransactionalSends<Prepared = unknown> {
+  /** Makes what is missing, before the site's transaction begins. */
+  open(): Promise<void>
+  /**
+   * Checks and encodes a send.
+   *
+   * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_CONTENT`, `ERR_CONTENT_TOO_LARGE`
+   */
+  prepare(send: SiteSend): Prepared
+  /**
+   * Writes sends, in order, within the site's transaction.
+   *
+   * @param isLast - whether the commit follows at once and {@link committed} is called then.
+   * @throws {ChannelkitError} `ERR_CHANNEL_FULL`; the transaction cannot go on then. What `run`
+   *   throws is passed on.
+   */
+  write(sends: readonly Prepared[], run: RunStatement, isLast: boolean): Promise<void>
+  /** Told that a transaction with such writes was committed. */
+  committed(): void
+}
+
 /**
  * Carries messages between processes, and knows groups. Numbers in brackets are clauses of
  * `docs/backend-contract.md`, each of which has a test that every backend passes.
@@ -272,6 +305,8 @@ export interface ChannelBackend {
    * (S1, S2).
    */
   readonly counters: Counters
+  /** Sends within a transaction of the site's; undefined where there is no such thing. */
+  readonly transactional?: TransactionalSends
 
   /** Connects and creates what is missing. Other methods do it on first use. */
   open(): Promise<void>

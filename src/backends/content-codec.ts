@@ -30,6 +30,12 @@ export class ContentCodec {
     return this.#seal ? this.#seal.close(encoded, place) : encoded
   }
 
+  /** The encoded form of what was sealed for a place, or `undefined`; not counted. */
+  unseal(stored: Encoded, place: SealPlace): Encoded | undefined {
+    const encoded = this.#open(stored, place)
+    return encoded === undefined ? undefined : (encoded as Encoded)
+  }
+
   /** What {@link decode} will come to, not counted yet. */
   peek(stored: string | Uint8Array, place: SealPlace): Content | undefined {
     const encoded = this.#open(stored, place)

@@ -20,8 +20,11 @@ export type {
   OutgoingMessage,
   ProcessInfo,
   ReceiveOptions,
+  RunStatement,
   SendFailure,
   SendOptions,
+  SiteSend,
+  TransactionalSends,
 } from './channel-backend.ts'
 export { decodeContent, type Encoded, encodeContent } from './codec.ts'
 export { resolveLimits } from './limits.ts'

@@ -16,7 +16,7 @@ export async function createMysqlStore({ folder }: StartedService): Promise<Test
     open: async (options) => new MysqlBackend({ ...options, url, tablePrefix }),
     breakConnection: () => proxy.cut(),
     async dispose() {
-      const tables = ['meta', 'message', 'inbox', 'membership', 'line', 'process']
+      const tables = ['meta', 'message', 'inbox', 'membership', 'line', 'process', 'outbox']
       await runMysql(folder, `DROP TABLE IF EXISTS ${tables.map((name) => tablePrefix + name)}`)
       await proxy.close()
     },

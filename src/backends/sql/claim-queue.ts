@@ -1,5 +1,5 @@
 import type { PendingReceive } from './pending-receive.ts'
-import type { SqlClient, SqlWatch } from './sql-client.ts'
+import type { OnChange, SqlClient, SqlWatch } from './sql-client.ts'
 import type { Statements } from './statements.ts'
 import type { Transaction } from './transaction.ts'
 
@@ -8,6 +8,8 @@ export interface ClaimQueueOptions {
   readonly statements: Statements
   readonly newTransaction: () => Transaction
   readonly onCommit: (transaction: Transaction) => void
+  /** Told of signs and of looks by the clock. */
+  readonly onSign: OnChange
 }
 
 /**
@@ -32,7 +34,14 @@ export class ClaimQueue {
     this.#receives.add(receive)
     this.#due.set(receive, undefined)
     // From before the first look, so that nothing can come unnoticed after it.
-    this.#watch ??= this.#options.client.watch((channels) => this.lookFor(channels))
+    if (!this.#watch) {
+      const { client, onSign } = this.#options
+      this.#watch = client.watch((channels) => {
+        onSign(channels)
+        this.lookFor(channels)
+      })
+      onSign()
+    }
     this.#watch.resume()
     this.#schedule()
   }

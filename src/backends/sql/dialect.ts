@@ -10,6 +10,7 @@ export interface TableNames {
   readonly membership: string
   readonly line: string
   readonly process: string
+  readonly outbox: string
 }
 
 /** A row of the message table; see `schema.ts`. */
@@ -28,6 +29,15 @@ export interface MessageRow {
 /** A row of a work channel or of what is parked, with the name it lies under. */
 export interface PlacedRow extends MessageRow {
   readonly channel: string
+}
+
+/** A row of the outbox table; see `schema.ts`. */
+export interface OutboxRow {
+  readonly id: number
+  readonly kind: number
+  readonly target: string
+  readonly content: string | Uint8Array
+  readonly sent_at: number | null
 }
 
 /** A condition, and the values of its parameters in order. */
@@ -55,6 +65,15 @@ export interface SqlDialect {
     select: string,
     values: readonly SqlValue[],
   ): SqlWork<readonly PlacedRow[]>
+  /** Deletes the oldest `most` rows of the outbox that are committed, and returns them, oldest first. */
+  takeOutbox(tables: TableNames, most: number): SqlWork<readonly OutboxRow[]>
+  /**
+   * Whether a statement of the site's transaction may look at `message` without standing in others'
+   * way; else room is looked for on a connection of our own.
+   */
+  readonly looksWithinSiteTransaction: boolean
+  /** Text, or bytes as {@link contentOf} reads them, as an expression without parameters. */
+  literal(value: string | Uint8Array): string
   /** Deletes at most `most` rows of `message` that have expired and returns how many. */
   deleteExpired(tables: TableNames, now: number, most: number): SqlWork<number>
   /** Deletes what expires by `until` on one channel and nobody else is taking; returns how many. */

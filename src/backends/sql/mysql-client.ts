@@ -16,7 +16,7 @@ import {
   ServerClient,
   type ServerClientOptions,
 } from './server-client.ts'
-import type { OnChange, SqlQuery, SqlResult, SqlWatch, SqlWork } from './sql-client.ts'
+import type { OnChange, SqlQuery, SqlResult, SqlWatch, SqlWork, WriteWork } from './sql-client.ts'
 
 // A process that stands still within a transaction holds up its whole site: the server ends it.
 const idleInTransactionSeconds = 3
@@ -33,6 +33,11 @@ export interface MysqlClientOptions
   readonly pool: object
   readonly poolSize: number
   readonly busyMs: number
+}
+
+/** A row that `begin` reads, of which only that of a write has this column. */
+interface BegunRow {
+  readonly has_outbox?: number
 }
 
 /**
@@ -61,7 +66,8 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     this.#tables = tableNames(options.tablePrefix)
     const begin = (row: string): string =>
       `START TRANSACTION; SELECT value FROM ${this.#tables.meta} WHERE name = '${row}' FOR UPDATE`
-    this.#writeText = begin(lockRows.write)
+    const outbox = `SELECT EXISTS (SELECT 1 FROM ${this.#tables.outbox}) AS has_outbox`
+    this.#writeText = `${begin(lockRows.write)}; ${outbox}`
     this.#claimText = begin(lockRows.claim)
   }
 
@@ -121,10 +127,7 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
   }
 
   /** Notes its number, since MySQL remembers no transactions. */
-  protected async inTransaction<T>(
-    connection: MysqlConnection,
-    work: () => SqlWork<T>,
-  ): Promise<T> {
+  protected async inTransaction<T>(connection: MysqlConnection, work: WriteWork<T>): Promise<T> {
     const result = await this.#transact(connection, this.#writeText, work)
     const id = String(++this.#commits)
     try {
@@ -158,14 +161,11 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
     return this.#pool?.end()
   }
 
-  async #transact<T>(
-    connection: MysqlConnection,
-    begin: string,
-    work: () => SqlWork<T>,
-  ): Promise<T> {
+  async #transact<T>(connection: MysqlConnection, begin: string, work: WriteWork<T>): Promise<T> {
     try {
-      await connection.query(begin)
-      return await this.drive(connection, work())
+      const [begun] = await connection.query(begin)
+      const last = (begun as readonly BegunRow[][]).at(-1)?.[0]
+      return await this.drive(connection, work(Boolean(last?.has_outbox)))
     } catch (error) {
       if (!mysqlFaults.isConnectionLost(error)) await connection.query('ROLLBACK')
       throw error

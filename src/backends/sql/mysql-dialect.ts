@@ -1,4 +1,4 @@
-import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
+import type { MessageRow, OutboxRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
 import { lockRows } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 
@@ -14,7 +14,7 @@ const mostInList = 256
  * MySQL has no `DELETE ... RETURNING`: rows are locked, read and then deleted, in one transaction.
  */
 export const mysqlDialect: SqlDialect = {
-  createTables: ({ meta, message, inbox, membership, line, process }) => [
+  createTables: ({ meta, message, inbox, membership, line, process, outbox }) => [
     `CREATE TABLE IF NOT EXISTS ${meta} (
       name VARBINARY(64) PRIMARY KEY,
       value TEXT NOT NULL
@@ -55,6 +55,14 @@ export const mysqlDialect: SqlDialect = {
       id VARBINARY(255) PRIMARY KEY,
       info LONGBLOB NOT NULL,
       expires_at BIGINT NOT NULL
+    ) ENGINE = InnoDB`,
+    `CREATE TABLE IF NOT EXISTS ${outbox} (
+      id BIGINT AUTO_INCREMENT PRIMARY KEY,
+      kind SMALLINT NOT NULL,
+      target VARBINARY(1400) NOT NULL,
+      content LONGBLOB NOT NULL,
+      sent_at BIGINT,
+      room SMALLINT NOT NULL DEFAULT 0
     ) ENGINE = InnoDB`,
   ],
 
@@ -105,6 +113,21 @@ export const mysqlDialect: SqlDialect = {
     yield* deleteRows(message, found)
     return found
   },
+
+  /** Read without a lock: only rows that are committed, and no waiting for those that are not. */
+  *takeOutbox({ outbox }: TableNames, most: number): SqlWork<readonly OutboxRow[]> {
+    const found = yield* rows<OutboxRow>(
+      `SELECT id, kind, target, content, sent_at FROM ${outbox} ORDER BY id LIMIT ?`,
+      [most],
+    )
+    yield* deleteRows(outbox, found)
+    return found
+  },
+
+  // It would lock what it reads until the site commits.
+  looksWithinSiteTransaction: false,
+
+  literal: (value) => `x'${Buffer.from(value as string).toString('hex')}'`,
 
   *deleteExpired({ message }: TableNames, now: number, most: number): SqlWork<number> {
     const found = yield* rows<Identified>(

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { Poll } from './poll.ts'
 import {
   loadPostgresDriver,
@@ -9,6 +9,8 @@ import {
 } from './postgres-driver.ts'
 import { postgresFaults } from './postgres-fault.ts'
 import { PostgresListener } from './postgres-listener.ts'
+import { postgresNames } from './postgres-signs.ts'
+import { tableNames } from './schema.ts'
 import {
   BrokenCommit,
   describeServer,
@@ -23,6 +25,7 @@ import type {
   SqlWatch,
   SqlWork,
   WriteOptions,
+  WriteWork,
 } from './sql-client.ts'
 
 // A process that stands still within a transaction holds up its whole site: the server ends it.
@@ -44,6 +47,9 @@ export interface PostgresClientOptions
   readonly isPooled: boolean
 }
 
+/** That a transaction is to be run again, with what lies in the outbox first. */
+const unexpectedOutbox = new Error('the outbox has rows')
+
 /**
  * A small pool of connections to a PostgreSQL, and one that listens.
  *
@@ -56,6 +62,9 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
   readonly #options: PostgresClientOptions
   readonly #isOwnPool: boolean
   readonly #beginText: string
+  readonly #outboxText: string
+  /** Whether the last write found rows in the outbox, or the next will. */
+  #expectsOutbox = false
   /** Name of the notifications of this site. */
   readonly #signName: string
   readonly #signFrom = randomUUID()
@@ -68,13 +77,24 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     super({ ...options, server: describeServer('PostgreSQL', pool), faults: postgresFaults })
     this.#options = options
     this.#isOwnPool = !isPool(pool)
-    const hash = createHash('sha256').update(`${schema}.${tablePrefix}`).digest()
-    this.#signName = `channelkit_${hash.toString('hex', 0, 12)}`
-    const lock = hash.readBigInt64BE(0)
+    const { signName, lock } = postgresNames(schema, tablePrefix)
+    this.#signName = signName
     const settings = this.#keepsPrepared
       ? ''
       : `SET LOCAL lock_timeout = ${busyMs}; SET LOCAL idle_in_transaction_session_timeout = ${idleInTransactionMs}; `
     this.#beginText = `BEGIN; ${settings}SELECT pg_advisory_xact_lock(${lock}), pg_current_xact_id()::text AS id`
+    const { outbox } = tableNames(tablePrefix, schema)
+    // A statement of its own, which sees what was committed before the lock was had.
+    this.#outboxText = `SELECT EXISTS (SELECT FROM ${outbox})::text AS has_outbox`
+  }
+
+  expectOutbox(): void {
+    this.#expectsOutbox = true
+  }
+
+  /** Signs of this process's own, too: it is not the one who runs the statement. */
+  sign(channels: readonly string[]): string {
+    return `pg_notify('${this.#signName}', E'sql\\n${channels.join('\\n')}')`
   }
 
   claim<T>(work: () => SqlWork<T>): Promise<T> {
@@ -122,26 +142,49 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
   }
 
   protected makeTables(connection: PostgresConnection, make: () => SqlWork<void>): Promise<void> {
-    return this.inTransaction(connection, make)
+    return this.#transact(connection, this.#beginText, make)
   }
 
   protected async inTransaction<T>(
     connection: PostgresConnection,
-    work: () => SqlWork<T>,
+    work: WriteWork<T>,
     stored?: WriteOptions<T>['stored'],
   ): Promise<T> {
+    const begin = `${this.#beginText}; ${this.#outboxText}`
+    try {
+      const expected = this.#expectsOutbox
+      return await this.#transact(connection, begin, () => work(expected), stored, expected)
+    } catch (error) {
+      if (error !== unexpectedOutbox) throw error
+      return await this.#transact(connection, begin, () => work(true), stored)
+    }
+  }
+
+  /** @throws {unexpectedOutbox} when it finds rows in the outbox that the work leaves alone. */
+  async #transact<T>(
+    connection: PostgresConnection,
+    begin: string,
+    work: () => SqlWork<T>,
+    stored?: WriteOptions<T>['stored'],
+    knowsOutbox = true,
+  ): Promise<T> {
     // Not awaited: the first statement of the work travels along.
-    const beginning = connection.query(this.#beginText)
+    const beginning = connection.query(begin)
     beginning.catch(ignore)
     let result: T
     let id: string
     try {
       result = await this.drive(connection, work())
-      id = String(((await beginning) as readonly PostgresResult[]).at(-1)?.rows[0]?.id)
+      const begun = ((await beginning) as readonly PostgresResult[]).map(({ rows }) => rows[0])
+      id = String(begun.find((row) => row && 'id' in row)?.id)
+      this.#expectsOutbox = begun.at(-1)?.has_outbox === 'true'
+      if (this.#expectsOutbox && !knowsOutbox) throw unexpectedOutbox
     } catch (error) {
       const [begun] = await Promise.allSettled([beginning])
       const fault = begun.status === 'rejected' ? begun.reason : error
-      if (!postgresFaults.isConnectionLost(fault)) await connection.query('ROLLBACK')
+      if (fault === unexpectedOutbox || !postgresFaults.isConnectionLost(fault)) {
+        await connection.query('ROLLBACK')
+      }
       throw fault
     }
     try {

@@ -15,8 +15,12 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  * - `line`: for each reply channel with a turn that is held or a message that is ready, the turn's
  *   `token`, or null and the message's id in `ready_id`; see `sql-lines.ts`.
  * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where needed {@link lockRows}.
+ * - `outbox`: what transactions of the site have sent, until a writer puts it on its channel; see
+ *   `sql-outbox.ts`. `kind` is `work` or `group` of {@link rowKind}, `target` a channel or a group,
+ *   `sent_at` the time from which its expiry counts. `room` is always 0: the table refuses a null,
+ *   which the insert gives when the channel is full.
  */
-export const schemaVersion = 2
+export const schemaVersion = 3
 
 /**
  * The rows of `meta` by which writers take turns, and those who claim, where a database has no other
@@ -105,6 +109,7 @@ export function tableNames(prefix: string, schema?: string): TableNames {
     membership: name('membership'),
     line: name('line'),
     process: name('process'),
+    outbox: name('outbox'),
   })
 }
 
@@ -130,7 +135,7 @@ export function* isSchemaMade(dialect: SqlDialect, tables: TableNames): SqlWork<
 }
 
 /**
- * Creates what is missing; version 2 has all that version 1 had as it was. Other processes may do the
+ * Creates what is missing; each version has all that the one before had as it was. Other processes may do the
  * same at the same time.
  *
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` when something is missing and `mayMake` is false.

@@ -11,6 +11,7 @@ import {
   type SqlWork,
   UnknownCommit,
   type WriteOptions,
+  type WriteWork,
 } from './sql-client.ts'
 
 const firstDelayMs = 2
@@ -82,7 +83,7 @@ export abstract class ServerClient<Connection> implements SqlClient {
   /** @throws {BrokenCommit} when it is not known whether it was committed. */
   protected abstract inTransaction<T>(
     connection: Connection,
-    work: () => SqlWork<T>,
+    work: WriteWork<T>,
     stored?: WriteOptions<T>['stored'],
   ): Promise<T>
   /** Runs `make` while no other process does. */
@@ -101,7 +102,7 @@ export abstract class ServerClient<Connection> implements SqlClient {
     return this.run((connection) => this.drive(connection, work()))
   }
 
-  write<T>(work: () => SqlWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
+  write<T>(work: WriteWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
     return this.run((connection) => this.inTransaction(connection, work, stored), since)
   }
 

@@ -45,6 +45,7 @@ import { readProcessInfo } from '../process-info.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ClaimQueue, type ClaimQueueOptions } from './claim-queue.ts'
 import type { MessageRow, SqlDialect } from './dialect.ts'
+import { OutboxMover } from './outbox-mover.ts'
 import { PendingReceive } from './pending-receive.ts'
 import {
   groupKey,
@@ -66,8 +67,15 @@ import {
   UnknownCommit,
 } from './sql-client.ts'
 import { SqlLines } from './sql-lines.ts'
+import { SqlOutbox } from './sql-outbox.ts'
 import { Statements } from './statements.ts'
-import { type Claimed, type EncodedMessage, type Outcome, Transaction } from './transaction.ts'
+import {
+  type Claimed,
+  type EncodedMessage,
+  type MovedOutcome,
+  type Outcome,
+  Transaction,
+} from './transaction.ts'
 import { TurnQueue } from './turn-queue.ts'
 
 /** What a database is given to {@link SqlBackend} as. */
@@ -110,6 +118,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   readonly supports = Object.freeze({ multipleProcesses: true })
   readonly limits: BackendLimits
   readonly counters = new Counters()
+  readonly transactional: SqlOutbox
+  readonly #mover: OutboxMover
   readonly #codec: ContentCodec
   readonly #statements: Statements
   readonly #client: SqlClient
@@ -152,7 +162,26 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     let tokens = 0
     const newToken = () => `${tokenPrefix}.${++tokens}`
     this.#lines = new SqlLines(this.#statements, this.#codec, newToken)
+    const hasOutbox = () => this.#hasOutbox()
+    this.#mover = new OutboxMover({
+      client: this.#client,
+      hasOutbox,
+      move: () => this.#queue.write(0, noWork),
+    })
+    this.transactional = new SqlOutbox({
+      client: this.#client,
+      statements: this.#statements,
+      codec: this.#codec,
+      limits: this.limits,
+      open: () => this.open(),
+      fullError: (channel) => this.#fullError(channel),
+      onCommit: () => {
+        this.#mover.moveSoon()
+        this.#startMaintenance()
+      },
+    })
     const shared = {
+      onSign: this.#mover.onSign,
       statements: this.#statements,
       newTransaction: () =>
         new Transaction(this.#statements, this.#lines, this.limits, this.#seenElsewhere),
@@ -160,7 +189,10 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#queue = new TurnQueue({
       ...shared,
       client: this.#client,
-      onCommit: ({ expiredCount, lapsedCount, seenElsewhere, writtenChannels }) => {
+      hasOutbox,
+      moveOutbox: (transaction) => transaction.moveOutbox(this.#codec),
+      onCommit: ({ expiredCount, lapsedCount, movedOutcomes, seenElsewhere, writtenChannels }) => {
+        this.#countMoved(movedOutcomes)
         this.#count('dropped.expired', expiredCount)
         this.#count('lapsed', lapsedCount)
         this.#seenElsewhere = seenElsewhere
@@ -484,6 +516,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   async #close(): Promise<void> {
     this.#isClosed = true
+    this.#mover.stop()
     this.#stopMaintenance?.()
     this.#stopLookingForLapsed?.()
     for (const queue of [this.#queue, this.#claims]) {
@@ -724,6 +757,22 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     )
   }
 
+  #countMoved(outcomes: readonly MovedOutcome[]): void {
+    for (const outcome of outcomes) {
+      if (outcome === 'stored') this.counters.add('sent')
+      else if (outcome === 'expired') this.counters.add('dropped.expired')
+      else if (outcome === 'invalid') this.counters.add('dropped.invalid')
+      else if (outcome === 'undecryptable') this.counters.add('dropped.undecryptable')
+      else if (outcome === 'full') this.counters.add('dropped.full')
+      else if (outcome === 'gone') this.counters.add('dropped.gone')
+    }
+  }
+
+  *#hasOutbox(): SqlWork<boolean> {
+    const { outbox } = this.#statements.tables
+    return (yield* rows(`SELECT 1 FROM ${outbox} LIMIT 1`, [])).length > 0
+  }
+
   #countDrops(outcomes: readonly Outcome[]): void {
     let full = 0
     let gone = 0
@@ -743,6 +792,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     if (this.#isClosed) throw closedError()
   }
 }
+
+function* noWork(): SqlWork<void> {}
 
 /**
  * `undefined` where the codec has counted a drop.

@@ -41,6 +41,14 @@ export interface WriteOptions<T> {
   readonly stored?: (result: T) => ReadonlySet<string>
 }
 
+/**
+ * Work of a write transaction.
+ *
+ * @param hasOutbox - whether there are rows in the outbox, which are to go first; undefined when it
+ *   is for the work to look. Others may commit some afterwards, whose turn comes next.
+ */
+export type WriteWork<T> = (hasOutbox?: boolean) => SqlWork<T>
+
 /** The few things the backend asks of a database connection. */
 export interface SqlClient {
   /** How long a call waits for a database that is busy, in milliseconds. */
@@ -54,7 +62,14 @@ export interface SqlClient {
    * @throws {ChannelkitError} `ERR_BACKEND_UNAVAILABLE` with the driver's error as `cause`, in
    *   bounded time; nothing is written then, unless it is an {@link UnknownCommit}.
    */
-  write<T>(work: () => SqlWork<T>, options?: WriteOptions<T>): Promise<T>
+  write<T>(work: WriteWork<T>, options?: WriteOptions<T>): Promise<T>
+  /** Told that the next write will find rows in the outbox. */
+  expectOutbox?(): void
+  /**
+   * An expression that wakes every process which waits for one of `channels` when the transaction
+   * it is part of is committed. Left out where nobody can be woken so.
+   */
+  sign?(channels: readonly string[]): string
   /**
    * Runs `work` that only takes rows by the dialect's `claim`, beside whoever writes. Left out where
    * that is not faster than `write`, which then serves. When it rejects, what `work` has taken by

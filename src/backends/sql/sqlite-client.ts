@@ -8,6 +8,7 @@ import type {
   SqlWatch,
   SqlWork,
   WriteOptions,
+  WriteWork,
 } from './sql-client.ts'
 import {
   loadSqliteDriver,
@@ -65,7 +66,7 @@ export class SqliteClient implements SqlClient {
     return this.#run((connection) => drive(connection, work()))
   }
 
-  async write<T>(work: () => SqlWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
+  async write<T>(work: WriteWork<T>, { since, stored }: WriteOptions<T> = {}): Promise<T> {
     const result = await this.#run((connection) => inTransaction(connection, work), since)
     if (stored && stored(result).size > 0) touch(this.#wakeFile())
     return result

@@ -1,4 +1,4 @@
-import type { MessageRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
+import type { MessageRow, OutboxRow, PlacedRow, SqlDialect, TableNames } from './dialect.ts'
 import { rowKind } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 
@@ -19,7 +19,7 @@ function withBytes(row: DriverRow): MessageRow {
  * the count of live rows.
  */
 export const sqliteDialect: SqlDialect = {
-  createTables: ({ meta, message, inbox, membership, line, process }) => [
+  createTables: ({ meta, message, inbox, membership, line, process, outbox }) => [
     `CREATE TABLE IF NOT EXISTS ${meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
     `CREATE TABLE IF NOT EXISTS ${message} (
       id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -57,6 +57,14 @@ export const sqliteDialect: SqlDialect = {
       info TEXT NOT NULL,
       expires_at INTEGER NOT NULL
     ) WITHOUT ROWID`,
+    `CREATE TABLE IF NOT EXISTS ${outbox} (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      kind INTEGER NOT NULL,
+      target TEXT NOT NULL,
+      content BLOB NOT NULL,
+      sent_at INTEGER,
+      room INTEGER NOT NULL DEFAULT 0
+    )`,
   ],
 
   *hasTable(table: string): SqlWork<boolean> {
@@ -96,6 +104,22 @@ export const sqliteDialect: SqlDialect = {
        RETURNING id, channel, kind, target, content, expires_at, attempts`,
       values,
     )
+  },
+
+  *takeOutbox({ outbox }: TableNames, most: number): SqlWork<readonly OutboxRow[]> {
+    const taken = yield* rows<OutboxRow>(
+      `DELETE FROM ${outbox} WHERE id IN (SELECT id FROM ${outbox} ORDER BY id LIMIT ?)
+       RETURNING id, kind, target, content, sent_at`,
+      [most],
+    )
+    return [...taken].sort((a, b) => a.id - b.id)
+  },
+
+  looksWithinSiteTransaction: true,
+
+  literal: (value) => {
+    const hex = `x'${Buffer.from(value as string).toString('hex')}'`
+    return typeof value === 'string' ? `CAST(${hex} AS TEXT)` : hex
   },
 
   *deleteExpired({ message }: TableNames, now: number, most: number): SqlWork<number> {

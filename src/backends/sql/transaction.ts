@@ -1,4 +1,4 @@
-import { inboxOf, isReplyChannel } from '../../names.ts'
+import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
 import type {
   AdvanceOptions,
   BackendLimits,
@@ -8,8 +8,8 @@ import type {
 } from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
 import type { ContentCodec } from '../content-codec.ts'
-import type { MessageRow } from './dialect.ts'
-import { groupKey, neverMs, rowKind, textOf } from './schema.ts'
+import type { MessageRow, OutboxRow } from './dialect.ts'
+import { groupKey, groupOfKey, neverMs, rowKind, textOf } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 import type { LinedRow, LineWork, SqlLines } from './sql-lines.ts'
 import type { NewMembership, NewRow, Statements } from './statements.ts'
@@ -28,10 +28,20 @@ export interface EncodedMessage {
 /** What became of a message. */
 export type Outcome = 'stored' | 'full' | 'line-full' | 'gone'
 
+/** What became of a row of the outbox; of a group's, what kept members from it. */
+export type MovedOutcome = Outcome | 'expired' | 'invalid' | 'undecryptable'
+
 export interface Claimed {
   readonly channel: string
   readonly rows: readonly MessageRow[]
 }
+
+// So many rows of the outbox are moved by one transaction, some 20 ms. What is left goes before
+// anything else is written.
+const mostMoved = 2_000
+
+// Encrypted content is base64 in some databases, and 49 bytes longer.
+const sealedShare = 1.5
 
 /** Stands for the room in an inbox that does not exist. */
 const closed = -1
@@ -47,6 +57,8 @@ export class Transaction implements LineWork {
   expiredCount = 0
   /** Turns that nobody passed on, or handed back too late, whose lines went on. */
   lapsedCount = 0
+  /** What became of rows of the outbox. */
+  readonly movedOutcomes: MovedOutcome[] = []
   readonly seenElsewhere: Map<string, number>
   readonly now: number
   readonly #lines: SqlLines
@@ -73,6 +85,22 @@ export class Transaction implements LineWork {
     this.seenElsewhere = new Map(seenElsewhere)
     this.#limits = limits
     this.now = limits.clock.now()
+  }
+
+  /**
+   * Puts what the site's transactions have sent where it goes, in the order of its ids; work channels
+   * take all of it, since it was let in when it was sent.
+   *
+   * @returns whether that was all.
+   */
+  *moveOutbox(codec: ContentCodec): SqlWork<boolean> {
+    const { dialect, tables } = this.#statements
+    const moved = yield* dialect.takeOutbox(tables, mostMoved)
+    for (const row of moved) this.movedOutcomes.push(...(yield* this.#move(row, codec)))
+    yield* this.finish()
+    // Looked at before some of these were inserted.
+    this.#room.clear()
+    return moved.length < mostMoved
   }
 
   written(channel: string): void {
@@ -130,9 +158,13 @@ export class Transaction implements LineWork {
   }
 
   /** Gives each inbox of the group and each member work channel one copy. */
-  *groupSend(group: string, encoded: Encoded, codec: ContentCodec): SqlWork<readonly Outcome[]> {
+  *groupSend(
+    group: string,
+    encoded: Encoded,
+    codec: ContentCodec,
+    expiresAt = this.now + this.#limits.expiryMs,
+  ): SqlWork<readonly Outcome[]> {
     const key = groupKey(group)
-    const expiresAt = this.now + this.#limits.expiryMs
     let receivers = this.#groups.get(key)
     if (!receivers) {
       yield* this.#flushMemberships()
@@ -261,8 +293,8 @@ export class Transaction implements LineWork {
   /** Removes every message, membership and announcement; open inboxes stay open. */
   *flush(): SqlWork<void> {
     yield* this.finish()
-    const { message, membership, line, process } = this.#statements.tables
-    for (const table of [message, membership, line, process])
+    const { message, membership, line, process, outbox } = this.#statements.tables
+    for (const table of [message, membership, line, process, outbox])
       yield* change(`DELETE FROM ${table}`, [])
     this.#forget()
   }
@@ -353,6 +385,31 @@ export class Transaction implements LineWork {
     return [...live, ...more]
   }
 
+  *#move(row: OutboxRow, codec: ContentCodec): SqlWork<readonly MovedOutcome[]> {
+    const expiresAt = (row.sent_at ?? this.now) + this.#limits.expiryMs
+    if (expiresAt <= this.now) return ['expired']
+    const content = this.#statements.dialect.contentOf(row.content) as Encoded
+    if (content.length > this.#limits.maxContentBytes * sealedShare) return ['invalid']
+    if (row.kind === rowKind.group) {
+      const group = groupNameOf(row.target)
+      if (group === undefined) return ['invalid']
+      const encoded = codec.unseal(content, `g:${group}`)
+      if (encoded === undefined) return ['undecryptable']
+      const outcomes = yield* this.groupSend(group, encoded, codec, expiresAt)
+      return outcomes.filter((outcome) => outcome !== 'stored')
+    }
+    const channel = row.target
+    if (channelNameFault(channel)) return ['invalid']
+    if (isReplyChannel(channel)) {
+      const inbox = inboxOf(channel)
+      if (!this.#room.has(inbox)) yield* this.#lookAtInbox(inbox)
+      const target = channel.slice(inbox.length)
+      return [this.#store([inbox, rowKind.reply, target, content, expiresAt, 0])]
+    }
+    this.#add([channel, rowKind.work, null, content, expiresAt, 0])
+    return ['stored']
+  }
+
   /** Stores a message in a channel or inbox that was looked at. */
   #store(row: NewRow): Outcome {
     const channel = row[0]
@@ -403,5 +460,15 @@ export class Transaction implements LineWork {
     this.#room.clear()
     this.seenElsewhere.clear()
     this.#groups.clear()
+  }
+}
+
+/** The group that a row of the outbox names, if it is a name. */
+function groupNameOf(key: string): string | undefined {
+  try {
+    const group = groupOfKey(key)
+    return groupNameFault(group) ? undefined : group
+  } catch {
+    return undefined
   }
 }

@@ -1,6 +1,6 @@
 import { isChannelkitError } from '../../errors.ts'
 import type { PendingReceive } from './pending-receive.ts'
-import type { SqlClient, SqlWatch, SqlWork } from './sql-client.ts'
+import type { OnChange, SqlClient, SqlWatch, SqlWork } from './sql-client.ts'
 import type { Statements } from './statements.ts'
 import type { Transaction } from './transaction.ts'
 
@@ -24,6 +24,11 @@ export interface TurnQueueOptions {
   readonly statements: Statements
   readonly newTransaction: () => Transaction
   readonly onCommit: (transaction: Transaction) => void
+  /** Puts what lies in the outbox where it goes; returns whether that was all. */
+  readonly moveOutbox: (transaction: Transaction) => SqlWork<boolean>
+  readonly hasOutbox: () => SqlWork<boolean>
+  /** Told of signs and of looks by the clock. */
+  readonly onSign: OnChange
 }
 
 /**
@@ -59,7 +64,14 @@ export class TurnQueue {
     this.#receives.add(receive)
     this.#due.add(receive)
     // From before the first look, so that nothing can come unnoticed after it.
-    this.#watch ??= this.#options.client.watch((channels) => this.#lookFor(channels))
+    if (!this.#watch) {
+      const { client, onSign } = this.#options
+      this.#watch = client.watch((channels) => {
+        onSign(channels)
+        this.#lookFor(channels)
+      })
+      onSign()
+    }
     this.#watch.resume()
     this.#schedule()
   }
@@ -125,11 +137,28 @@ export class TurnQueue {
           return
         }
       }
-      const transaction = await client.write(() => this.#work(writes, due, occupied, claiming), {
+      let isMoved = true
+      const work = function* (this: TurnQueue, hasOutbox?: boolean): SqlWork<Transaction> {
+        const transaction = this.#options.newTransaction()
+        isMoved = yield* this.#moveOutbox(transaction, hasOutbox)
+        if (isMoved) yield* this.#work(transaction, writes, due, occupied, claiming)
+        return transaction
+      }
+      const transaction = await client.write((hasOutbox) => work.call(this, hasOutbox), {
         since: writes[0]?.calledAt,
         stored: ({ writtenChannels }) => writtenChannels,
       })
       this.#options.onCommit(transaction)
+      if (!isMoved) {
+        // What was sent before goes first, in as many transactions as it takes.
+        client.expectOutbox?.()
+        this.#writes.unshift(...writes)
+        for (const receive of new Set([...due, ...claiming])) {
+          receive.undoClaim()
+          this.#due.add(receive)
+        }
+        return
+      }
       for (const write of writes) write.resolve(write.result as never)
       for (const receive of due) if (!claiming.has(receive)) receive.settle()
       for (const receive of claiming) {
@@ -159,15 +188,21 @@ export class TurnQueue {
     for (const write of all) if (isLapsed(write)) write.reject(error)
   }
 
+  *#moveOutbox(transaction: Transaction, hasOutbox: boolean | undefined): SqlWork<boolean> {
+    const { hasOutbox: look, moveOutbox } = this.#options
+    if (!(hasOutbox ?? (yield* look()))) return true
+    return yield* moveOutbox(transaction)
+  }
+
   *#work(
+    transaction: Transaction,
     writes: readonly Write[],
     due: ReadonlySet<PendingReceive>,
     known: ReadonlySet<string> | undefined,
     claiming: Set<PendingReceive>,
-  ): SqlWork<Transaction> {
+  ): SqlWork<void> {
     for (const receive of claiming) receive.undoClaim()
     claiming.clear()
-    const transaction = this.#options.newTransaction()
     for (const write of writes) write.result = yield* write.run(transaction)
     yield* transaction.finish()
     let occupied = known
@@ -183,7 +218,6 @@ export class TurnQueue {
       claiming.add(receive)
       yield* receive.claim(transaction, channels)
     }
-    return transaction
   }
 
   *#occupied(due: Iterable<PendingReceive>): SqlWork<ReadonlySet<string>> {

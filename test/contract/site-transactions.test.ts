@@ -1,0 +1,261 @@
+import {
+  afterCommit,
+  Channel,
+  defineChannels,
+  Group,
+  inTransaction,
+  joinTransaction,
+  type Site,
+  setup,
+} from 'channelkit'
+import type { ChannelBackend } from 'channelkit/backend'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { openSiteDatabase, type SiteDatabase } from '../support/site-databases.ts'
+import { type SqlPlace, sqlPlaces } from '../support/sql-places.ts'
+
+const channels = defineChannels({
+  numbers: {
+    schema: z.object({ n: z.number() }).refine(async ({ n }) => {
+      await new Promise(setImmediate)
+      return n >= 0
+    }),
+  },
+})
+
+async function takeAll(backend: ChannelBackend, channel: string): Promise<unknown[]> {
+  const contents: unknown[] = []
+  while (true) {
+    const messages = await backend.receive([channel], { max: 100, waitMs: 0 })
+    if (messages.length === 0) return contents
+    contents.push(...messages.map(({ content }) => content))
+  }
+}
+
+describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlace) => {
+  let place: SqlPlace
+  let site: Site
+  let other: Site
+  let backend: ChannelBackend
+  let database: SiteDatabase
+
+  beforeAll(async () => {
+    place = await openPlace()
+  })
+
+  afterAll(() => place[Symbol.asyncDispose]())
+
+  beforeEach(async () => {
+    const url = await place.newUrl()
+    const config = {
+      channelBackends: { default: { backend: url }, memory: { backend: 'memory:' } },
+      channels,
+    }
+    other = await setup(config)
+    site = await setup(config)
+    backend = site.backend()
+    await backend.open()
+    database = await openSiteDatabase(url)
+    await database.query('CREATE TABLE note (id INTEGER PRIMARY KEY)')
+  })
+
+  afterEach(async () => {
+    await database.close()
+    await site.close()
+    await other.close()
+  })
+
+  const insert = (id: number) => database.query(`INSERT INTO note (id) VALUES (${id})`)
+  const receive = (channel: string) => backend.receive([channel], { max: 100, waitMs: 5_000 })
+
+  it('shows what was sent when it commits, in the order of the calls', async () => {
+    const result = await inTransaction(database.connection, async () => {
+      await insert(1)
+      await Channel('news').send({ n: 1, text: 'ä'.repeat(100), bytes: new Uint8Array([0, 255]) })
+      await Channel('news').send({ n: 2 })
+      return 'done'
+    })
+
+    expect(result).toBe('done')
+    expect((await receive('news')).map(({ content }) => content)).toEqual([
+      { n: 1, text: 'ä'.repeat(100), bytes: new Uint8Array([0, 255]) },
+      { n: 2 },
+    ])
+  })
+
+  it('shows nothing before it commits', async () => {
+    await inTransaction(database.connection, async () => {
+      await Channel('news').send({ n: 1 })
+      await joinTransaction(database.connection, () => Channel('news').send({ n: 2 }))
+
+      expect(await takeAll(other.backend(), 'news')).toEqual([])
+    })
+
+    expect((await receive('news')).map(({ content }) => content.n).sort()).toEqual([1, 2])
+  })
+
+  it('never shows what is rolled back, and leaves the connection ready', async () => {
+    await expect(
+      inTransaction(database.connection, async () => {
+        await insert(1)
+        await Channel('news').send({ n: 1 })
+        await joinTransaction(database.connection, () => Channel('news').send({ n: 2 }))
+        throw new Error('no')
+      }),
+    ).rejects.toThrow('no')
+
+    await inTransaction(database.connection, () => Channel('news').send({ n: 3 }))
+    expect((await receive('news')).map(({ content }) => content)).toEqual([{ n: 3 }])
+    expect(await database.query('SELECT id FROM note')).toEqual([])
+  })
+
+  it('goes in front of what the same sender sends afterwards', async () => {
+    for (let n = 0; n < 40; n += 2) {
+      await inTransaction(database.connection, () => Channel('news').send({ n }))
+      await Channel('news', { backend: n % 4 === 0 ? backend : other.backend() }).send({ n: n + 1 })
+    }
+
+    const numbers = (await takeAll(backend, 'news')).map((content) => (content as { n: number }).n)
+    expect(numbers).toEqual(Array.from({ length: 40 }, (_, n) => n))
+  })
+
+  it('reaches every group member that is there when it commits', async () => {
+    const inbox = await other.backend().openInbox<string>()
+    const name = `Tür "1"\\\n`
+    await inTransaction(database.connection, async () => {
+      await Group(name).send({ n: 1 })
+      if ('query' in database.connection) {
+        await other.backend().groupAdd([{ group: name, channel: inbox.newChannel('late') }])
+      }
+    })
+    if (!('query' in database.connection)) {
+      // SQLite has one writer at a time.
+      await other.backend().groupAdd([{ group: name, channel: inbox.newChannel('early') }])
+      await inTransaction(database.connection, () => Group(name).send({ n: 1 }))
+    }
+
+    // What only tells of memberships makes a delivery of none.
+    let deliveries = await inbox.receive({ max: 10, waitMs: 5_000 })
+    if (deliveries.length === 0) deliveries = await inbox.receive({ max: 10, waitMs: 5_000 })
+    expect(deliveries.map(({ content }) => content)).toEqual([{ n: 1 }])
+  })
+
+  it('reaches one client by its reply channel', async () => {
+    const inbox = await other.backend().openInbox<string>()
+    const channel = inbox.newChannel('ada')
+
+    await inTransaction(database.connection, async () => {
+      await Channel(channel).send({ n: 1 })
+      await Channel(`${channel.split('!')[0]}-gone!x`).send({ n: 2 })
+    })
+
+    const [delivery] = await inbox.receive({ max: 10, waitMs: 5_000 })
+    expect(delivery).toMatchObject({ channel, content: { n: 1 } })
+  })
+
+  it('rolls all back when a channel has no room', async () => {
+    const full = inTransaction(database.connection, async () => {
+      await insert(1)
+      for (let n = 0; n < 1_001; n++) await Channel('news').send({ n })
+      await Channel('other').send({})
+    })
+
+    await expect(full).rejects.toMatchObject({ code: 'ERR_CHANNEL_FULL' })
+    expect(await database.query('SELECT id FROM note')).toEqual([])
+    expect(await takeAll(backend, 'news')).toEqual([])
+    await inTransaction(database.connection, async () => {
+      for (let n = 0; n < 1_000; n++) await Channel('news').send({ n })
+    })
+    await backend.send([{ channel: 'other', content: {} }])
+    await expect(
+      inTransaction(database.connection, () => Channel('news').send({ n: 1 })),
+    ).rejects.toMatchObject({ code: 'ERR_CHANNEL_FULL' })
+    expect(await takeAll(backend, 'news')).toHaveLength(1_000)
+  })
+
+  it('rejects at once what cannot travel, and can go on', async () => {
+    const codes: unknown[] = []
+    await inTransaction(database.connection, async () => {
+      for (const content of [{ at: new Date(0) }, { text: 'x'.repeat(1_048_577) }]) {
+        await Channel('news')
+          .send(content as never)
+          .catch((error) => codes.push(error.code))
+      }
+      await Channel('numbers')
+        .send({ n: -1 })
+        .catch((error) => codes.push(error.code))
+      void Channel('numbers').send({ n: 1 })
+    })
+
+    expect(codes).toEqual(['ERR_INVALID_CONTENT', 'ERR_CONTENT_TOO_LARGE', 'ERR_INVALID_CONTENT'])
+    expect((await receive('numbers')).map(({ content }) => content)).toEqual([{ n: 1 }])
+  })
+
+  it('sends to other backends after the commit alone, and runs afterCommit', async () => {
+    const steps: unknown[] = []
+    const memory = site.backend('memory')
+    await inTransaction(database.connection, async () => {
+      await Channel('jobs', { backend: 'memory' }).send({ n: 1 })
+      await Group('all', { backend: 'memory' }).send({ n: 2 })
+      await afterCommit(async () => steps.push(await takeAll(memory, 'jobs')))
+      steps.push(await takeAll(memory, 'jobs'))
+    })
+    await inTransaction(database.connection, async () => {
+      await Channel('jobs', { backend: 'memory' }).send({ n: 3 })
+      await afterCommit(() => steps.push('never'))
+      throw new Error('no')
+    }).catch(() => steps.push('rolled back'))
+
+    expect(steps).toEqual([[], [], 'rolled back'])
+    expect(await takeAll(memory, 'jobs')).toEqual([{ n: 1 }])
+  })
+
+  it('lets go at once what is to go immediately', async () => {
+    if (!('query' in database.connection)) return
+    await inTransaction(database.connection, async () => {
+      await Channel('news').send({ n: 1 }, { immediately: true })
+      throw new Error('no')
+    }).catch(() => {})
+
+    expect(await takeAll(backend, 'news')).toEqual([{ n: 1 }])
+  })
+
+  it('is not what its work left running', async () => {
+    let go = (): void => {}
+    let sent: Promise<void> | undefined
+    await inTransaction(database.connection, () => {
+      sent = new Promise<void>((resolve) => {
+        go = resolve
+      }).then(() => Channel('news').send({ n: 1 }))
+    })
+    go()
+    await sent
+
+    expect(await takeAll(backend, 'news')).toEqual([{ n: 1 }])
+  })
+
+  it('says that joinTransaction cannot wait for a commit', async () => {
+    const sent = joinTransaction(database.connection, () =>
+      Channel('jobs', { backend: 'memory' }).send({}),
+    )
+    const later = joinTransaction(database.connection, () => afterCommit(() => {}))
+
+    await expect(sent).rejects.toMatchObject({ code: 'ERR_NOT_SUPPORTED' })
+    await expect(later).rejects.toMatchObject({ code: 'ERR_NOT_SUPPORTED' })
+  })
+
+  it('refuses a handle of no known kind, and takes a function instead', async () => {
+    const handle = { name: 'mine' }
+    const runIt = async (text: string) => {
+      if ('exec' in database.connection) database.connection.exec(text)
+      else await database.connection.query(text)
+    }
+
+    await expect(joinTransaction(handle, () => Channel('news').send({}))).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+    })
+    await joinTransaction(handle, () => Channel('news').send({ n: 1 }), { run: runIt })
+
+    expect((await receive('news')).map(({ content }) => content)).toEqual([{ n: 1 }])
+  })
+})
