@@ -24,10 +24,11 @@ export interface LoadedConfig {
  *
  * @param path - a file, or the folder it stands in; default: the nearest `channels.config.ts`, `.mts`, `.js` or `.mjs` in the working
  *   directory or above it.
+ * @param from - where to look instead of the working directory.
  * @throws {ChannelkitError} `ERR_INVALID_CONFIG` naming the file and what is wrong with it.
  */
-export async function loadConfigFile(path?: string): Promise<LoadedConfig> {
-  const file = path === undefined ? findConfigFile(process.cwd()) : givenConfigFile(resolve(path))
+export async function loadConfigFile(path?: string, from = process.cwd()): Promise<LoadedConfig> {
+  const file = path === undefined ? findConfigFile(from) : givenConfigFile(resolve(path))
   if (!existsSync(file)) {
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',

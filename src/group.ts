@@ -3,6 +3,7 @@ import type { Content } from './content.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName, checkGroupName } from './names.ts'
 import { siteTransaction } from './site-transactions/site-transaction.ts'
+import { noteGroupSend } from './unread-messages.ts'
 
 /** A set of channels; each membership ends after the group expiry unless it is renewed. */
 export interface Group {
@@ -55,7 +56,9 @@ class NamedGroup implements Group {
   }
 
   async #send(content: Content): Promise<void> {
-    const failures = await chosenBackend(this.#choice).groupSend([{ group: this.name, content }])
+    const backend = chosenBackend(this.#choice)
+    noteGroupSend(backend)
+    const failures = await backend.groupSend([{ group: this.name, content }])
     if (failures[0]) throw failures[0].error
   }
 

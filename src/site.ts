@@ -19,6 +19,7 @@ import {
   type Routing,
 } from './routing.ts'
 import { SiteSessions } from './sessions/site-sessions.ts'
+import { warnOfUnread } from './unread-messages.ts'
 import { viewConsumer } from './view-layer/view-consumer.ts'
 import { Worker } from './worker.ts'
 import { endChannelSession } from './wrappers/channel-session.ts'
@@ -41,6 +42,7 @@ export class Site implements SiteHandle {
   readonly isProduction: boolean
   readonly #backends: ReadonlyMap<string, ChannelBackend>
   readonly #sessions: SiteSessions | undefined
+  #hasWarned = false
 
   private constructor(
     config: Config,
@@ -140,10 +142,26 @@ export class Site implements SiteHandle {
     })
   }
 
-  /** Closes every backend. */
+  /**
+   * Closes every backend. Connections to a server may keep a process alive until then, so that a
+   * script calls this when it has awaited its last send.
+   */
   async close(): Promise<void> {
+    await this.warnOfUnread()
     this.#sessions?.close()
     await Promise.all([...this.#backends.values()].map((backend) => backend.close()))
+  }
+
+  /** Closes every backend, for `await using site = await setup()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Warns once of messages that nobody but this process, which ends, could have taken. */
+  async warnOfUnread(): Promise<void> {
+    if (this.#hasWarned) return
+    this.#hasWarned = true
+    for (const [name, backend] of this.#backends) await warnOfUnread(name, backend, this.logger)
   }
 
   async #findRouting(name: string, routing: Routing | string | undefined): Promise<Routing> {
@@ -182,8 +200,13 @@ export async function setup(config?: Config | string, options: SiteOptions = {})
     site = await Site.load(loaded.config, { root: loaded.root, ...options })
   }
   setCurrentSite(site)
+  if (latestSite === undefined) process.once('beforeExit', () => latestSite?.warnOfUnread())
+  latestSite = site
   return site
 }
+
+/** Which `setup` loaded last: what waits in it is looked at when the process has no more to do. */
+let latestSite: Site | undefined
 
 /**
  * Ends the channel session of each socket, wherever sockets have consumers: after the site's own of

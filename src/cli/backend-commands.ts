@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import type { FlushOptions } from './flush.ts'
+import type { SendCommandOptions } from './send.ts'
 import type { BackendCommandOptions } from './shared-backend.ts'
 
-/** The commands that look into a backend, each with its examples. */
+/** The commands that look into a backend or send on it, each with its examples. */
 export function backendCommands(
   command: (name: string, description: string) => Command,
   onExit: (exitCode: number) => void,
@@ -33,12 +34,44 @@ export function backendCommands(
       const { flush: run } = await import('./flush.ts')
       onExit(await run(options))
     })
+  const send = addContentOptions(command('send', 'put one message on a channel'))
+    .argument('<channel>', 'name of the channel')
+    .argument('[json]', 'content, an object; - or nothing reads standard input')
+    .action(async (name: string, json: string | undefined, options: SendCommandOptions) => {
+      const { send: run } = await import('./send.ts')
+      onExit(await run(name, json, options))
+    })
+  const groupSend = addContentOptions(command('group-send', 'send to every member of a group'))
+    .argument('<group>', 'name of the group')
+    .argument('[json]', 'content, an object; - or nothing reads standard input')
+    .action(async (name: string, json: string | undefined, options: SendCommandOptions) => {
+      const { groupSend: run } = await import('./send.ts')
+      onExit(await run(name, json, options))
+    })
   return [
     [channels, ['channelkit channels', 'channelkit channels --channel-backend thumbnails --json']],
     [groups, ['channelkit groups']],
     [processes, ['channelkit processes --json']],
     [flush, ['channelkit flush', 'channelkit flush --yes --channel-backend thumbnails']],
+    [
+      send,
+      [`channelkit send orders '{"id": 1}'`, 'channelkit send orders --file order.json --json'],
+    ],
+    [
+      groupSend,
+      [
+        `channelkit group-send chat '{"content": "down for five minutes at noon"}'`,
+        'make-report | channelkit group-send reports',
+      ],
+    ],
   ]
+}
+
+function addContentOptions(command: Command): Command {
+  return command
+    .option('--file <file>', 'file the content is read from')
+    .option('--channel-backend <name>', 'the backend it sends on', 'default')
+    .option('--json', 'print JSON')
 }
 
 function addBackendOptions(command: Command): Command {

@@ -21,13 +21,15 @@ export interface LoadedSite {
  *
  * @param workerSettings - what the command line says of workers, above what the config says.
  * @param logTo - where its lines go; standard error leaves the output to the command.
+ * @param from - the folder from which on upwards the config file is looked for.
  */
 export async function loadSite(
   options: CommonOptions,
   workerSettings: WorkerSettings = {},
   logTo: typeof process.stdout | typeof process.stderr = process.stdout,
+  from?: string,
 ): Promise<LoadedSite> {
-  const { config, root, path } = await loadConfigFile(options.config)
+  const { config, root, path } = await loadConfigFile(options.config, from)
   const isProduction = (config.mode ?? process.env.NODE_ENV) === 'production'
   const logger = createLogger(options, { isProduction, stream: logTo })
   const site = await setup(

@@ -9,6 +9,7 @@ import {
   type CommonOptions,
   readConcurrency,
 } from './options.ts'
+import type { RunScriptOptions } from './run-script.ts'
 import type { RunServerOptions } from './run-server.ts'
 import type { RunWorkerOptions } from './run-worker.ts'
 import type { RunWebSocketServerOptions } from './run-ws-server.ts'
@@ -49,6 +50,7 @@ function createProgram(onExit: (exitCode: number) => void): Command {
     .version(version, '--version', 'print the version')
     .helpOption('--help', 'print this help')
     .helpCommand(false)
+    .enablePositionalOptions()
     .exitOverride()
     .configureOutput({ outputError: () => {} })
     .addHelpText(
@@ -60,6 +62,8 @@ Examples:
   channelkit runworker                   and workers beside it, as many as there is work for
   channelkit runwsserver --port 9000     WebSockets alone, beside a web server of your own
   channelkit channels                    what waits, for how long, and who consumes it
+  channelkit send orders '{"id": 1}'     a message from the shell
+  channelkit run scripts/remind.ts       a script, say by cron
 
 channelkit COMMAND --help tells more about a command.`,
     )
@@ -101,6 +105,19 @@ channelkit COMMAND --help tells more about a command.`,
     onExit(await run(options))
   })
 
+  const run = command('run', 'run a script with the site loaded, and end with it')
+    .usage('[options] <script> [-- args...]')
+    .argument(
+      '<script>',
+      'TypeScript or JavaScript module; a function it exports as default is called',
+    )
+    .argument('[args...]', 'what the script finds in process.argv')
+    .passThroughOptions()
+    .action(async (script: string, args: readonly string[], options: RunScriptOptions) => {
+      const { runScript } = await import('./run-script.ts')
+      onExit(await runScript(script, args, options))
+    })
+
   for (const [each, examples] of [
     [runserver, ['channelkit runserver', 'channelkit runserver --host 0.0.0.0 --port 80']],
     [
@@ -115,6 +132,13 @@ channelkit COMMAND --help tells more about a command.`,
       ],
     ],
     [migrate, ['channelkit migrate', 'NODE_ENV=production channelkit migrate']],
+    [
+      run,
+      [
+        'channelkit run scripts/remind.ts',
+        'channelkit run --config /srv/site scripts/remind.ts -- --days 3',
+      ],
+    ],
     ...backendCommands(command, onExit),
   ] as const) {
     addCommonOptions(each)

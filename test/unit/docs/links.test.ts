@@ -21,6 +21,7 @@ const pages = [
   'docs/operating.md',
   'docs/redis-wire.md',
   'docs/scaling.md',
+  'docs/sending.md',
   'docs/testing.md',
 ]
 
