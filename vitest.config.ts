@@ -14,6 +14,7 @@ const alias = [
   { find: /^channelkit\/backend$/, replacement: source('backends/index.ts') },
   { find: /^channelkit\/server$/, replacement: source('server.ts') },
   { find: /^channelkit\/sessions$/, replacement: source('sessions/index.ts') },
+  { find: /^channelkit\/models$/, replacement: source('models/index.ts') },
   { find: /^channelkit\/testing$/, replacement: source('testing/index.ts') },
 ]
 

@@ -68,6 +68,7 @@ const publicNames: Readonly<Record<string, readonly string[]>> = {
     'withPostgresUpdates',
     'withRedisUpdates',
   ],
+  './models': ['ModelBinding', 'bindSequelize', 'bindTypeorm', 'modelBinding'],
   './testing': [
     'FakeClock',
     'TestSite',
