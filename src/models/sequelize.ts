@@ -32,7 +32,8 @@ export interface SequelizeModel<Row extends object> {
  *
  * Within `inTransaction` its sends are part of the transaction. Otherwise they follow the commit by
  * `transaction.afterCommit`, or the saving itself where there is no transaction: then what fails is
- * logged, and lost when the process dies in between.
+ * logged, and lost when the process dies in between. Sequelize calls those hooks even when the COMMIT
+ * itself has failed, which `inTransaction` notices.
  */
 export function bindSequelize<Row extends object>(
   model: SequelizeModel<Row>,
