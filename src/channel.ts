@@ -1,7 +1,8 @@
-import type { ChannelBackend } from './backends/channel-backend.ts'
+import type { ChannelBackend, OutgoingMessage } from './backends/channel-backend.ts'
 import { type ContentOf, validateContent } from './channel-types.ts'
-import type { Content } from './content.ts'
+import { type Content, copyContent, measureContent } from './content.ts'
 import { currentSite } from './current-site.ts'
+import { type Delay, isForLater, laterAt, type SomeDelay } from './delays.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName } from './names.ts'
 import { type SiteTransaction, siteTransaction } from './site-transactions/site-transaction.ts'
@@ -23,6 +24,23 @@ export interface Channel<C extends Content = Content> {
    *   `ERR_NOT_CONFIGURED`
    */
   send(content: C, options?: SendOptions): Promise<void>
+  /**
+   * Stores one message now, and puts it at the channel's end at its time: not before, and within a
+   * second of it while a worker or the sender runs. Its expiry counts from then. Within
+   * `inTransaction` it is stored after the commit.
+   *
+   * @returns the message's id, for `cancel`.
+   * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for a time that is none or more than 366 days
+   *   off; `ERR_CHANNEL_FULL` when the channel holds `delayedCapacity` such messages; else as above.
+   */
+  send(content: C, options: DelayedSendOptions): Promise<string>
+  /**
+   * Takes back a message whose time has not come.
+   *
+   * @returns whether it waited, and will not be delivered.
+   * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT`, `ERR_BACKEND_UNAVAILABLE`
+   */
+  cancel(id: string): Promise<boolean>
 }
 
 export interface SendOptions {
@@ -30,10 +48,15 @@ export interface SendOptions {
   readonly immediately?: boolean
 }
 
+/** How a message for later is sent; at least one of `delayMs`, `at` and `id` makes it one. */
+export type DelayedSendOptions = SendOptions & SomeDelay
+
 /** What refuses sends when a linearized consumer has lost its turn. */
 interface Fence {
   check(what: string): void
 }
+
+type Later = Pick<OutgoingMessage, 'deliverAt' | 'id' | 'once'>
 
 class NamedChannel implements Channel {
   readonly name: string
@@ -46,7 +69,10 @@ class NamedChannel implements Channel {
     this.#fence = fence
   }
 
-  send(content: Content, options?: SendOptions): Promise<void> {
+  send(content: Content, options?: SendOptions): Promise<void>
+  send(content: Content, options: DelayedSendOptions): Promise<string>
+  send(content: Content, options?: SendOptions & Delay): Promise<unknown> {
+    if (isForLater(options)) return this.#sendLater(content, options)
     const transaction = options?.immediately ? undefined : siteTransaction()
     if (transaction) return this.#sendIn(transaction, content)
     if (isHolding(options)) {
@@ -59,8 +85,29 @@ class NamedChannel implements Channel {
     return this.#send(content)
   }
 
-  async #send(content: Content): Promise<void> {
-    return this.#store(this.#hasSchema ? await this.#checked(content) : content)
+  async cancel(id: string): Promise<boolean> {
+    const [wasWaiting = false] = await this.backend.cancel(this.name, [id])
+    return wasWaiting
+  }
+
+  async #sendLater(content: Content, options: DelayedSendOptions): Promise<string> {
+    const later = laterAt(this.name, options, this.backend.limits.clock.now())
+    const transaction = options.immediately ? undefined : siteTransaction()
+    if (transaction) {
+      measureContent(content)
+      const checked = await this.#checked(copyContent(content))
+      transaction.afterCommit(() => this.#store(checked, later))
+    } else if (isHolding(options)) {
+      const store = (checked: Content) => this.#store(checked, later)
+      await holdSend(content, store, (held) => this.#checked(held))
+    } else {
+      await this.#send(content, later)
+    }
+    return later.id
+  }
+
+  async #send(content: Content, later?: Later): Promise<void> {
+    return this.#store(this.#hasSchema ? await this.#checked(content) : content, later)
   }
 
   async #sendIn(transaction: SiteTransaction, content: Content): Promise<void> {
@@ -77,9 +124,9 @@ class NamedChannel implements Channel {
     return declaration?.schema ? validateContent(this.name, declaration, content) : content
   }
 
-  async #store(content: Content): Promise<void> {
+  async #store(content: Content, later?: Later): Promise<void> {
     const { backend } = this
-    const failures = await backend.send([{ channel: this.name, content }])
+    const failures = await backend.send([{ channel: this.name, content, ...later }])
     if (failures.length > 0) throw failures[0]?.error
   }
 

@@ -1,5 +1,6 @@
 import { type BackendChoice, type Channel, chosenBackend, type SendOptions } from './channel.ts'
 import type { Content } from './content.ts'
+import { refuseDelay } from './delays.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName, checkGroupName } from './names.ts'
 import { siteTransaction } from './site-transactions/site-transaction.ts'
@@ -18,7 +19,8 @@ export interface Group {
   /** Takes a channel out; one that is not in it is fine. */
   discard(channel: Channel | string): Promise<void>
   /**
-   * Gives every member one copy. A full or slow member is passed over and counted.
+   * Gives every member one copy. A full or slow member is passed over and counted. There is none for
+   * later: send that to a channel whose consumer sends to the group.
    *
    * @throws {ChannelkitError} `ERR_INVALID_CONTENT`, `ERR_CONTENT_TOO_LARGE`,
    *   `ERR_BACKEND_UNAVAILABLE`
@@ -46,6 +48,7 @@ class NamedGroup implements Group {
   }
 
   async send(content: Content, options?: SendOptions): Promise<void> {
+    refuseDelay(options)
     const transaction = options?.immediately ? undefined : siteTransaction()
     if (transaction) {
       const backend = chosenBackend(this.#choice)

@@ -1,6 +1,7 @@
 export {
   type BackendChoice,
   Channel,
+  type DelayedSendOptions,
   type SendOptions,
 } from './channel.ts'
 export {

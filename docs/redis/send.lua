@@ -51,6 +51,7 @@ local function list(channel) return base .. 'c:' .. channel end
 local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
 local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
 local waiters, waiting = base .. 'waiters', base .. 'waiting'
+local later, later_entries, delayed_counts = base .. 'later', base .. 'later-entries', base .. 'delayed-counts'
 local publish
 local function read(entry)
   local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
@@ -179,6 +180,87 @@ local function put_back(name, entry)
   end
   note_expiry(name, expiry, expiry)
   wake(name)
+end
+-- Puts an entry at the end of a channel, under a new id.
+local function append(name, rest, expiry)
+  call('RPUSH', list(name), digits(first_id(1)) .. rest)
+  note_expiry(name, expiry, expiry)
+  wake(name)
+end
+local function keep_later(ms)
+  keep(later, ms + day)
+  keep(later_entries, ms + day)
+  keep(delayed_counts, ms + day)
+end
+local function count_delayed(name, by)
+  if call('HINCRBY', delayed_counts, name, by) <= 0 then call('HDEL', delayed_counts, name) end
+end
+local function forget_later(key)
+  call('ZREM', later, key)
+  return call('HDEL', later_entries, key) == 1
+end
+-- Keeps live entries that were taken of a channel until they are settled, where it is one of by.c.
+local function hold(by, name, taken)
+  if not by then return end
+  local held = false
+  for _, other in ipairs(by.c) do held = held or other == name end
+  if not held then return end
+  local ends = shown(now + by.lease)
+  local scores, entries = {}, {}
+  local last = 0
+  for i, entry in ipairs(taken) do
+    local id, expiry = read(entry)
+    if expiry > now then
+      local key = name .. ' /' .. by.t .. id
+      local n = #scores
+      scores[n + 1], scores[n + 2] = ends, key
+      entries[n + 1], entries[n + 2] = key, 'h' .. entry
+      if expiry > last then last = expiry end
+    end
+    if #scores > 0 and (#scores >= 1000 or i == #taken) then
+      call('ZADD', later, unpack(scores))
+      call('HSET', later_entries, unpack(entries))
+      scores, entries = {}, {}
+    end
+  end
+  if last > 0 then keep_later(math.max(by.lease, last - now) + slack) end
+end
+local redelivered = 0
+-- Puts what is due on its channel: what was held where it was, the rest at the end. Returns how many.
+local function release_later(most, expiry_ms)
+  local keys = call('ZRANGEBYSCORE', later, '-inf', shown(now), 'WITHSCORES', 'LIMIT', 0, most)
+  local due = {}
+  for i = 1, #keys, 2 do
+    local entry = call('HGET', later_entries, keys[i])
+    if entry then due[#due + 1] = {keys[i], entry, tonumber(keys[i + 1]), string.sub(entry, 2, 17)}
+    else call('ZREM', later, keys[i]) end
+  end
+  table.sort(due, function(a, b)
+    if a[3] ~= b[3] then return a[3] < b[3] end
+    return a[4] < b[4]
+  end)
+  for _, one in ipairs(due) do
+    local key, value = one[1], one[2]
+    local kind, entry = string.sub(value, 1, 1), string.sub(value, 2)
+    local name = string.match(key, '^[^ ]+')
+    local _, expiry = read(entry)
+    if kind == 'o' then
+      call('ZADD', later, shown(now + 3600000), key)
+      call('HSET', later_entries, key, 's' .. string.sub(entry, 1, 16))
+      keep_later(3600000)
+    else forget_later(key) end
+    if kind == 'd' or kind == 'o' then count_delayed(name, -1) end
+    if kind == 'h' then
+      local attempts, at = string.match(entry, '^%d+:%d+:(%d+)()')
+      redelivered = redelivered + 1
+      put_back(name, string.sub(entry, 1, 17) .. digits(math.max(expiry, now + expiry_ms)) .. ':'
+        .. shown(tonumber(attempts) + 1) .. string.sub(entry, at))
+    elseif kind ~= 's' then
+      if expiry > now then append(name, string.sub(entry, 17), expiry)
+      else expired = expired + 1 end
+    end
+  end
+  return #keys / 2
 end
 local function of_line(line) return #line .. ':' .. line end
 local function count_parked(name, by)

@@ -20,6 +20,8 @@ export interface BackendOptions {
    * that floods its own line leaves the others room.
    */
   readonly lineCapacity?: number
+  /** Most messages for one channel whose time has not come; 1 or more. Default 10,000. */
+  readonly delayedCapacity?: number
   /** How long an unread message lives, in milliseconds. Default 60,000. */
   readonly expiryMs?: number
   /** How long a group membership lives unless renewed, in milliseconds. Default 60,000. */
@@ -36,6 +38,7 @@ export interface BackendLimits {
   readonly capacityOf: (channel: string) => number
   readonly inboxCapacity: number
   readonly lineCapacity: number
+  readonly delayedCapacity: number
   readonly expiryMs: number
   readonly groupExpiryMs: number
   readonly maxContentBytes: number
@@ -53,10 +56,22 @@ export interface OutgoingMessage {
   /** A work channel, or a reply channel `inbox!local`. */
   readonly channel: string
   readonly content: Content
-  /** Time of expiry in milliseconds since the epoch. Default now + `expiryMs`. */
+  /** Time of expiry in milliseconds since the epoch. Default now, or `deliverAt`, + `expiryMs`. */
   readonly expiresAt?: number
   /** How often a consumer has already run on it and asked for another try. Default 0. */
   readonly attempts?: number
+  /**
+   * When it is put at the end of its channel, in milliseconds since the epoch, at most 366 days from
+   * now (D1). Work channels alone. Default at once.
+   */
+  readonly deliverAt?: number
+  /**
+   * With `deliverAt`: what `cancel` calls it by, 1-200 of `A-Z a-z 0-9 . _ -`. While a message of
+   * this name waits for its time on the channel, another one is not stored (D4). Default a random one.
+   */
+  readonly id?: string
+  /** With `id`: another one is not stored until an hour after its time either (D4). Default false. */
+  readonly once?: boolean
   /**
    * Promises that nobody touches `content` again, so that a backend may keep it as it is instead of
    * copying it. Default false.
@@ -105,7 +120,47 @@ export interface IncomingMessage {
   readonly attempts: number
   /** The turn of its line that came with it, where its channel was received by lines. */
   readonly turn?: LineTurn
+  /** That the store keeps it until it is settled, where its channel was received so. */
+  readonly hold?: MessageHold
 }
+
+/** That a message which was taken stays in the store, and is given again unless it is settled. */
+export interface MessageHold {
+  /** Tells it from every other hold. */
+  readonly token: string
+  /** When it lapses unless renewed, in milliseconds since the epoch by the backend's clock. */
+  readonly expiresAt: number
+}
+
+/** Which messages stay in the store until they are settled (A1). */
+export interface HoldOptions {
+  /** Those of the received channels whose messages are held. */
+  readonly channels: readonly string[]
+  /** How long a hold lasts unless renewed, in milliseconds. */
+  readonly leaseMs: number
+}
+
+/** A message that was taken with a hold. */
+export interface HeldMessage {
+  readonly channel: string
+  readonly hold: MessageHold
+}
+
+/** The end of a hold. */
+export interface Settlement {
+  readonly message: HeldMessage
+  /**
+   * What is stored in its place, in the same step (A4): without, the message is done with. One for a
+   * later time finds room always.
+   */
+  readonly next?: Omit<OutgoingMessage, 'id' | 'once'>
+}
+
+/**
+ * `settled`; `lost` when the hold had lapsed, and nothing was done; `full` when there was no room for
+ * `next`, and the hold goes on.
+ */
+export type SettleOutcome = 'settled' | 'lost' | 'full'
 
 /**
  * The right to run one message of a line: nobody is given another message of that line until the
@@ -139,6 +194,8 @@ export interface AdvanceOptions {
   readonly channels: readonly string[]
   /** How long the next turns last unless renewed, in milliseconds. */
   readonly leaseMs: number
+  /** Holds the next messages that come on some channels (A7). */
+  readonly hold?: HoldOptions
 }
 
 /** How many messages to take and how long to wait for the first. */
@@ -151,6 +208,8 @@ export interface ReceiveOptions {
   readonly signal?: AbortSignal
   /** Takes the messages of some channels by lines (L1). Only `receive` of work channels reads it. */
   readonly lines?: LineOptions
+  /** Keeps the messages of some channels until they are settled (A1). Only `receive` reads it. */
+  readonly hold?: HoldOptions
 }
 
 /** What became of turns that were passed on. */
@@ -326,7 +385,7 @@ export interface ChannelBackend {
    * that have some (C5).
    *
    * At most once: a message has left the store before this resolves, so a crash of the caller
-   * loses it and nobody gets it twice (C3).
+   * loses it and nobody gets it twice (C3). One that is held comes again when the caller crashes (A1).
    *
    * @param channels - 1 or more work channels; their order means nothing.
    * @returns messages of one channel in send order; empty when nothing came in time (C6).
@@ -336,7 +395,8 @@ export interface ChannelBackend {
 
   /**
    * Puts messages taken but not run back where they were, with their expiry; capacity does not
-   * apply (C13). One with a turn goes back to the head of its line, whose turn it gives up (L8).
+   * apply (C13). One with a turn goes back to the head of its line, whose turn it gives up (L8); one
+   * with a hold gives that up (A5).
    */
   handBack(messages: readonly IncomingMessage[]): Promise<void>
 
@@ -352,6 +412,25 @@ export interface ChannelBackend {
    * @returns those that are still the caller's, with their new time; the others have lapsed.
    */
   renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]>
+
+  /**
+   * Takes back messages whose time has not come (D3).
+   *
+   * @param ids - as they were sent with.
+   * @returns for each whether it waited, and is not delivered.
+   * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_ARGUMENT`
+   */
+  cancel(channel: string, ids: readonly string[]): Promise<readonly boolean[]>
+
+  /** Ends holds: the messages are done with, or others take their places (A2, A4). */
+  settle(settlements: readonly Settlement[]): Promise<readonly SettleOutcome[]>
+
+  /**
+   * Lets holds last `leaseMs` from now (A3).
+   *
+   * @returns those that are still the caller's, with their new time; the others have lapsed.
+   */
+  renewHolds(messages: readonly HeldMessage[], leaseMs: number): Promise<readonly HeldMessage[]>
 
   /** Opens a new inbox, for an interface server of this process. */
   openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>>

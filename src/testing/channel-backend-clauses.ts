@@ -1,8 +1,10 @@
 import type { Clause } from './clause.ts'
 import { channelClauses } from './clauses/channels.ts'
 import { contentClauses } from './clauses/contents.ts'
+import { delayClauses } from './clauses/delays.ts'
 import { figureClauses } from './clauses/figures.ts'
 import { groupClauses } from './clauses/groups.ts'
+import { holdClauses } from './clauses/holds.ts'
 import { inboxClauses } from './clauses/inboxes.ts'
 import { lifecycleClauses } from './clauses/lifecycle.ts'
 import { limitClauses } from './clauses/limits.ts'
@@ -10,7 +12,7 @@ import { lineClauses } from './clauses/lines.ts'
 import { nameClauses } from './clauses/names.ts'
 import { processClauses } from './clauses/processes.ts'
 
-const letters = 'NCGRLPSX'
+const letters = 'NCDAGRLPSX'
 
 /** Every clause of `docs/backend-contract.md`, in its order. */
 export const channelBackendClauses: readonly Clause[] = Object.freeze(
@@ -19,6 +21,8 @@ export const channelBackendClauses: readonly Clause[] = Object.freeze(
     ...channelClauses,
     ...contentClauses,
     ...limitClauses,
+    ...delayClauses,
+    ...holdClauses,
     ...groupClauses,
     ...inboxClauses,
     ...lineClauses,

@@ -29,7 +29,7 @@ export interface ClauseContext {
 /** One numbered promise of `docs/backend-contract.md`. */
 export interface Clause {
   /** A letter and a number, never given to another promise. */
-  readonly id: `${'N' | 'C' | 'G' | 'R' | 'L' | 'P' | 'S' | 'X'}${number}`
+  readonly id: `${'N' | 'C' | 'D' | 'A' | 'G' | 'R' | 'L' | 'P' | 'S' | 'X'}${number}`
   /** The promise in a few words, third person present. */
   readonly promise: string
   /** Rejects when the promise is not kept. */

@@ -4,7 +4,13 @@ import { onAbort } from '../../internal/abort-listeners.ts'
 import { repeat } from '../../internal/clock.ts'
 import { Counters } from '../../internal/counters.ts'
 import { type Listed, Roster } from '../../internal/roster.ts'
-import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
+import {
+  channelNameFault,
+  groupNameFault,
+  inboxOf,
+  isReplyChannel,
+  workChannelNameFault,
+} from '../../names.ts'
 import type {
   AdvancedLines,
   AdvanceOptions,
@@ -12,6 +18,8 @@ import type {
   BackendOptions,
   ChannelBackend,
   ChannelInfo,
+  HeldMessage,
+  HoldOptions,
   Inbox,
   InboxOptions,
   IncomingMessage,
@@ -22,12 +30,17 @@ import type {
   ProcessInfo,
   ReceiveOptions,
   SendFailure,
+  Settlement,
+  SettleOutcome,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { checkEncodedSize } from '../codec.ts'
 import { checkMemberships, closedError, lineFullError } from '../faults.ts'
+import { checkId, delayedFullError, type LaterMessage, laterOf, lookMs } from '../later.ts'
 import { resolveLimits, wholeNumber } from '../limits.ts'
+import { LookTimer } from '../look-timer.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
+import { MemoryLater } from './memory-later.ts'
 import { MemoryLines, withTurn } from './memory-lines.ts'
 import {
   MemoryStore,
@@ -70,6 +83,9 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   readonly counters = new Counters()
   readonly #store: MemoryStore
   readonly #lines: MemoryLines
+  readonly #later: MemoryLater
+  readonly #looks: LookTimer
+  readonly #isShared: boolean
   readonly #capacityBytes: number
   /** The names of this process's inboxes. */
   readonly #inboxes = new Set<string>()
@@ -84,9 +100,20 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.limits = resolveLimits(limits)
     this.#capacityBytes = wholeNumber('capacityBytes', capacityBytes)
     this.#store = store ?? new MemoryStore()
+    this.#isShared = store !== undefined
     const { clock } = this.limits
     this.#lines = new MemoryLines(this.#store, clock, this.counters, (message) => {
       this.#putBack(message)
+    })
+    this.#later = new MemoryLater(this.#store, this.limits, this.counters, (message) => {
+      this.#putBack(message)
+    })
+    this.#looks = new LookTimer({
+      clock,
+      look: async () => {
+        this.#later.release(clock.now())
+        return this.#later.nextAt()
+      },
     })
   }
 
@@ -118,31 +145,73 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly IncomingMessage[]> {
     this.#checkOpen()
     checkReceive(channels, options)
-    const { max, waitMs, lines } = options
+    const { waitMs, lines } = options
     if (lines) this.#lines.look(lines.leaseMs)
-    const taken = this.#take(channels, max, lines)
+    const taken = this.#take(channels, options)
     if (taken.length > 0 || waitMs === 0) return taken
-    return this.#wait(channels, options, () => this.#take(channels, max, lines))
+    // Another backend on this store may send for later, and be closed by then.
+    if (this.#isShared) this.#looks.atLeastEvery(lookMs)
+    return this.#wait(channels, options, () => this.#take(channels, options))
   }
 
   async handBack(messages: readonly IncomingMessage[]): Promise<void> {
     this.#checkOpen()
     for (const message of messages) {
-      if (message.turn) this.#lines.handBack(message)
-      else this.#putBack(message)
+      if (message.hold && !this.#later.giveUp({ ...message, hold: message.hold })) {
+        this.counters.add('lapsed')
+      } else if (message.turn && !(message.hold && this.#lines.isLost(message.turn))) {
+        this.#lines.handBack(message)
+      } else {
+        this.#putBack(message)
+      }
     }
   }
 
   async advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines> {
     this.#checkOpen()
-    const advanced = this.#lines.advance(turns, options)
-    this.counters.add('received', advanced.messages.length)
-    return advanced
+    const { messages, lost } = this.#lines.advance(turns, options)
+    this.counters.add('received', messages.length)
+    return { messages: this.#hold(messages, options.hold), lost }
   }
 
   async renewLines(turns: readonly LineTurn[], leaseMs: number): Promise<readonly LineTurn[]> {
     this.#checkOpen()
     return this.#lines.renew(turns, leaseMs)
+  }
+
+  async cancel(channel: string, ids: readonly string[]): Promise<readonly boolean[]> {
+    this.#checkOpen()
+    const fault = workChannelNameFault(channel)
+    if (fault) throw fault
+    for (const id of ids) checkId(id)
+    return this.#later.cancel(channel, ids)
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<readonly SettleOutcome[]> {
+    this.#checkOpen()
+    const outcomes = this.#later.settle(settlements, (next) => {
+      const { channel, content, attempts = 0 } = next
+      const { memoryBytes: bytes } = measureContent(content)
+      const expiresAt = next.expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
+      if (this.#roomOn(channel, this.#queue(channel), bytes)) return false
+      const id = this.#store.nextId++
+      const copy = copyContent(content)
+      this.#queue(channel).push({ id, channel, content: copy, expiresAt, attempts, bytes })
+      this.#wake(channel)
+      return true
+    })
+    for (const { next } of settlements) {
+      if (next?.deliverAt !== undefined) this.#looks.by(next.deliverAt)
+    }
+    return outcomes
+  }
+
+  async renewHolds(
+    messages: readonly HeldMessage[],
+    leaseMs: number,
+  ): Promise<readonly HeldMessage[]> {
+    this.#checkOpen()
+    return this.#later.renew(messages, leaseMs)
   }
 
   async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
@@ -247,6 +316,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   async cleanUp(): Promise<number> {
     this.#checkOpen()
     const now = this.limits.clock.now()
+    this.#later.release(now)
     let count = 0
     for (const [channel, queue] of this.#store.channels) {
       count += queue.filter(({ expiresAt }) => expiresAt > now)
@@ -274,6 +344,8 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     this.#store.channels.clear()
     this.#store.lines.clear()
+    this.#store.later.clear()
+    this.#store.delayedCounts.clear()
     this.#store.parkedCounts.clear()
     this.#store.groups.clear()
     this.#store.processes.clear()
@@ -286,6 +358,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#isClosed = true
     this.#stopCleaning?.()
     this.#lines.close()
+    this.#looks.stop()
     for (const wait of this.#waits.all()) wait.fail(closedError())
   }
 
@@ -339,11 +412,17 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     }
   }
 
-  #sendOne({ channel, content, expiresAt, attempts, handsOver }: OutgoingMessage): void {
+  #sendOne(message: OutgoingMessage): void {
+    const { channel, content, expiresAt, attempts, handsOver } = message
     const fault = channelNameFault(channel)
     if (fault) throw fault
     const bytes = this.#checkedBytes(content)
     const copy = handsOver ? content : copyContent(content)
+    const later = laterOf(message, this.limits)
+    if (later) {
+      this.#sendLater({ channel, content: copy, attempts: attempts ?? 0, bytes }, later)
+      return
+    }
     const expiry = expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
     const refusal = isReplyChannel(channel)
       ? this.#storeEntry(inboxOf(channel), {
@@ -354,6 +433,18 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
       : this.#push(channel, copy, bytes, expiry, attempts ?? 0)
     if (refusal) throw this.#refused(channel, refusal)
     this.#cleanLater()
+  }
+
+  #sendLater(
+    message: { channel: string; content: Content; attempts: number; bytes: number },
+    later: LaterMessage,
+  ): void {
+    const { expiresAt, deliverAt } = later
+    if (!this.#later.add({ ...message, expiresAt }, later)) {
+      this.counters.add('dropped.full')
+      throw delayedFullError(message.channel, this.limits.delayedCapacity)
+    }
+    this.#looks.by(deliverAt)
   }
 
   #push(
@@ -522,9 +613,22 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     return queue
   }
 
-  #take(channels: readonly string[], max: number, lines?: LineOptions): readonly IncomingMessage[] {
-    if (lines) return this.#takeByLines(channels, max, lines)
-    return this.#takePlain(channels, max)
+  #take(
+    channels: readonly string[],
+    { max, lines, hold }: ReceiveOptions,
+  ): readonly IncomingMessage[] {
+    const taken = lines ? this.#takeByLines(channels, max, lines) : this.#takePlain(channels, max)
+    return this.#hold(taken, hold)
+  }
+
+  #hold(
+    messages: readonly IncomingMessage[],
+    hold: HoldOptions | undefined,
+  ): readonly IncomingMessage[] {
+    if (!hold || messages.length === 0) return messages
+    const held = this.#later.hold(messages, hold)
+    this.#looks.by(this.limits.clock.now() + hold.leaseMs)
+    return held
   }
 
   /** Divides the batch between all that goes by lines and all that does not, in either order. */

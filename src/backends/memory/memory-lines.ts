@@ -97,6 +97,11 @@ export class MemoryLines {
     else this.#counters.add('lapsed')
   }
 
+  /** Whether a turn has lapsed or was passed on. */
+  isLost({ line, token }: LineTurn): boolean {
+    return this.#store.lines.get(line)?.token !== token
+  }
+
   /** How many messages for a channel are parked. */
   parkedOn(channel: string): number {
     return this.#store.parkedCounts.get(channel)?.count ?? 0

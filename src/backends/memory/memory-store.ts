@@ -29,6 +29,18 @@ export interface Stored {
 /** A message on a work channel, or parked for it. */
 export interface StoredMessage extends IncomingMessage, Stored {}
 
+/** A message that is not to be seen before a time. */
+export interface StoredLater {
+  /**
+   * `delayed` or `once` when it was sent so, `spent` when that one was delivered and its name is
+   * remembered; `held` by who has taken it, `again` when it is to be tried again.
+   */
+  readonly kind: 'delayed' | 'once' | 'spent' | 'held' | 'again'
+  readonly message: StoredMessage
+  /** In milliseconds since the epoch. */
+  at: number
+}
+
 /** An inbox entry with its expiry: Infinity for a change of membership, which is never dropped. */
 export interface StoredEntry extends Stored {
   readonly entry: InboxEntry
@@ -156,6 +168,10 @@ export class MemoryStore {
   readonly lines = new Map<string, StoredLine>()
   /** Channel → how many messages for it are parked in lines, and about how much memory they take. */
   readonly parkedCounts = new Map<string, { readonly count: number; readonly bytes: number }>()
+  /** Channel, space and name → what waits for its time. */
+  readonly later = new Map<string, StoredLater>()
+  /** Channel → how many of those were sent for later. */
+  readonly delayedCounts = new Map<string, number>()
   readonly processes = new Map<string, { readonly info: ProcessInfo; readonly expiresAt: number }>()
   /**
    * Name of a channel or inbox → who waits for it, who came first in front. Lists that are empty

@@ -1,5 +1,6 @@
 import { ChannelkitError } from '../../errors.ts'
 import type { BatchMark } from '../channel-backend.ts'
+import type { LaterMessage } from '../later.ts'
 
 /** One entry to be stored. */
 export interface NewEntry {
@@ -8,6 +9,12 @@ export interface NewEntry {
   readonly body: string | Buffer
   /** Time of expiry, where it is not the standard one. */
   readonly expiresAt?: number | undefined
+}
+
+/** One message to be kept until its time. */
+export interface NewLaterEntry extends NewEntry {
+  readonly channel: string
+  readonly later: LaterMessage
 }
 
 /** Why an entry was not stored; undefined when it was. */

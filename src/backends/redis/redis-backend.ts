@@ -8,6 +8,7 @@ import {
   inboxOf,
   isReplyChannel,
   randomName,
+  workChannelNameFault,
 } from '../../names.ts'
 import type {
   AdvancedLines,
@@ -17,6 +18,8 @@ import type {
   BatchMark,
   ChannelBackend,
   ChannelInfo,
+  HeldMessage,
+  HoldOptions,
   Inbox,
   InboxOptions,
   IncomingMessage,
@@ -27,6 +30,8 @@ import type {
   ReceiveOptions,
   SendFailure,
   SendOptions,
+  Settlement,
+  SettleOutcome,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { type Encoded, encodeContent } from '../codec.ts'
@@ -40,11 +45,13 @@ import {
   lineFullError,
   ours,
 } from '../faults.ts'
+import { checkId, delayedFullError, laterOf, lookMs, mostPerLook } from '../later.ts'
 import { resolveLimits } from '../limits.ts'
+import { LookTimer } from '../look-timer.ts'
 import { readProcessInfo } from '../process-info.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ServerClock } from '../server-clock.ts'
-import { BatchQueue, type NewEntry, type Outcome } from './batch-queue.ts'
+import { BatchQueue, type NewEntry, type NewLaterEntry, type Outcome } from './batch-queue.ts'
 import { InboxReader } from './inbox-reader.ts'
 import {
   makeBlock,
@@ -95,9 +102,9 @@ const maintenanceShare = 0.5
 const recordBatch = 500
 // Calls under way at once where one is made for each of many groups or inboxes.
 const mostCalls = 100
-// Looks for lapsed turns are no closer together than this, and after a failure come so soon.
-const shortestLookMs = 5
-const retryLookMs = 500
+
+// Where no process receives by lines, a line's ready head is looked at so often, in milliseconds.
+const longestLookMs = 15_000
 
 const noFailures: readonly SendFailure[] = Object.freeze([])
 
@@ -119,6 +126,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   readonly #ownClock: boolean
   readonly #process = randomName()
   readonly #work: BatchQueue<NewWorkEntry>
+  readonly #later: BatchQueue<NewLaterEntry>
   readonly #pushes = new Map<string, BatchQueue<NewInboxEntry>>()
   readonly #groupSends = new Map<string, Promise<void>>()
   readonly #reader: WorkReader
@@ -128,13 +136,15 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   /** Announcements of this process, to be made again where they were lost. */
   readonly #announced = new Map<string, { readonly json: string; readonly until: number }>()
   #handBacks = 0
+  #settles = 0
+  #cancels = 0
   #batches = 0
   readonly #nextBatch = () => ({ sender: this.#process, number: ++this.#batches })
   #lastClaim = 0
   #isHealing = false
   #cleaning: Promise<number> | undefined
   #lookForLapsedMs = Number.POSITIVE_INFINITY
-  #stopLookingForLapsed: (() => void) | undefined
+  readonly #looks: LookTimer
   #stopMaintenance: (() => void) | undefined
   #isClosed = false
   #closing: Promise<void> | undefined
@@ -155,6 +165,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       for (const { reader } of this.#inboxes.values()) reader.fail(error)
     })
     this.#work = new BatchQueue(this.#nextBatch, (entries, id) => this.#storeWork(entries, id))
+    this.#later = new BatchQueue(this.#nextBatch, (entries, id) => this.#storeLater(entries, id))
+    this.#looks = new LookTimer({ clock: this.limits.clock, look: () => this.#look() })
     this.#reader = new WorkReader({
       clock: this.limits.clock,
       claim: (channels, receive, max, slot) => this.#claim(channels, receive, max, slot),
@@ -178,13 +190,13 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
     const failures: SendFailure[] = []
-    /** Inbox, or '' for work channels → what goes there, and its places in `messages`. */
+    /** Inbox, '' for work channels or `forLater` → what goes there, and its places in `messages`. */
     const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
     for (let index = 0; index < messages.length; index++) {
       try {
         const message = messages[index] as OutgoingMessage
         const entry = this.#newEntry(message)
-        const target = isReplyChannel(message.channel) ? inboxOf(message.channel) : ''
+        const target = 'later' in entry ? forLater : targetOf(message.channel)
         let batch = batches.get(target)
         if (!batch) {
           batch = { entries: [], places: [] }
@@ -205,15 +217,23 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
         const outcomes =
           target === ''
             ? await this.#work.add(entries as NewWorkEntry[], kept)
-            : await this.#push(target, entries as NewInboxEntry[], kept)
+            : target === forLater
+              ? await this.#putOff(entries as NewLaterEntry[], kept)
+              : await this.#push(target, entries as NewInboxEntry[], kept)
         sent += entries.length
         for (const [place, outcome] of outcomes.entries()) {
           if (!outcome) continue
           if (outcome !== 'gone') sent--
           const index = places[place] as number
           const { channel } = messages[index] as OutgoingMessage
-          if (outcome === 'full') failures.push({ index, error: this.#fullError(channel) })
-          else if (outcome === 'line-full') {
+          if (outcome === 'full') {
+            const { delayedCapacity } = this.limits
+            const isLater = target === forLater
+            const error = isLater
+              ? delayedFullError(channel, delayedCapacity)
+              : this.#fullError(channel)
+            failures.push({ index, error })
+          } else if (outcome === 'line-full') {
             failures.push({ index, error: lineFullError(channel, this.limits.lineCapacity) })
           }
         }
@@ -256,6 +276,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly IncomingMessage[]> {
     this.#checkOpen()
     checkReceive(channels, options)
+    this.#looks.atLeastEvery(lookMs)
     if (options.lines) this.#lookForLapsed(options.lines.leaseMs)
     return this.#reader.receive([...channels], options)
   }
@@ -264,13 +285,14 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0, ...this.#deadline() }
     const args: (string | Buffer)[] = []
-    for (const { id: place, channel, content, expiresAt, attempts, turn } of messages) {
+    for (const { id: place, channel, content, expiresAt, attempts, turn, hold } of messages) {
       checkNumber('expiresAt', expiresAt)
       checkNumber('attempts', attempts)
       // It was let in once; a smaller limit of this process must not lose it.
       const encoded = this.#codec.encode(content, Number.POSITIVE_INFINITY, `c:${channel}`)
       const head = `${String(place).padStart(16, '0')}:${digits(expiresAt)}:${attempts}:`
-      args.push(channel, withLength(lineOf(content), encoded, head), turn?.token ?? '')
+      const entry = withLength(lineOf(content), encoded, head)
+      args.push(channel, entry, turn?.token ?? '', hold?.token ?? '')
     }
     if (args.length === 0) return
     const order = JSON.stringify({ ...id, u: this.#link.publish })
@@ -290,7 +312,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const channels = [...options.channels]
     const token = this.#tokenStart()
     const { publish: u } = this.#link
-    const order = { c: channels, lease: options.leaseMs, t: token, u, ...this.#deadline() }
+    const h = holdOrder(options.hold, token)
+    const order = { c: channels, lease: options.leaseMs, t: token, ...h, u, ...this.#deadline() }
     const [now, expired, packed, lost] = await this.#call<[Buffer, number, Buffer, Buffer]>(
       scripts.advance,
       this.#bases.work,
@@ -299,7 +322,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     )
     this.#count('dropped.expired', expired)
     const expiresAt = Number(now) + options.leaseMs
-    const { messages } = this.#messages(packed, channels, token, expiresAt, 0)
+    const marks = { token, turnExpiresAt: expiresAt, ...holdMarks(Number(now), options.hold) }
+    const { messages } = this.#messages(packed, channels, 0, marks)
     return { messages, lost: kept.filter((_turn, index) => lost[index] === 0x31) }
   }
 
@@ -317,6 +341,67 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     return kept
       .filter((_turn, index) => held[index] === 0x31)
       .map((turn) => ({ ...turn, expiresAt }))
+  }
+
+  async cancel(channel: string, ids: readonly string[]): Promise<readonly boolean[]> {
+    this.#checkOpen()
+    const fault = workChannelNameFault(channel)
+    if (fault) throw fault
+    const kept = [...ids]
+    for (const id of kept) checkId(id)
+    if (kept.length === 0) return []
+    const order = { s: `${this.#process}.cancel`, n: ++this.#cancels, p: 0, c: channel }
+    const [, found] = await this.#call<[Buffer, Buffer]>(
+      scripts.cancel,
+      this.#bases.work,
+      JSON.stringify({ ...order, ...this.#deadline() }),
+      ...kept,
+    )
+    checkInTime(found)
+    return kept.map((_id, index) => found[index] === 0x31)
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<readonly SettleOutcome[]> {
+    this.#checkOpen()
+    const id = { s: `${this.#process}.settle`, n: ++this.#settles, p: 0, ...this.#deadline() }
+    const args: (string | Buffer)[] = []
+    const count = settlements.length
+    let nextAt = Number.POSITIVE_INFINITY
+    for (const { message, next } of settlements) {
+      args.push(message.channel, message.hold.token)
+      args.push(...(next ? this.#nextArguments(next) : ['', '', '', '']))
+      nextAt = Math.min(nextAt, next?.deliverAt ?? nextAt)
+    }
+    if (count === 0) return []
+    const order = JSON.stringify({ ...id, u: this.#link.publish })
+    const [, found] = await this.#call<[Buffer, Buffer]>(
+      scripts.settle,
+      this.#bases.work,
+      order,
+      ...args,
+    )
+    checkInTime(found)
+    if (Number.isFinite(nextAt)) this.#looks.by(nextAt)
+    return Array.from(found.toString('latin1'), (letter) => settleOutcomes[letter] ?? 'lost')
+  }
+
+  async renewHolds(
+    messages: readonly HeldMessage[],
+    leaseMs: number,
+  ): Promise<readonly HeldMessage[]> {
+    this.#checkOpen()
+    if (messages.length === 0) return []
+    const kept = [...messages]
+    const [now, held] = await this.#call<[Buffer, Buffer]>(
+      scripts.renewHolds,
+      this.#bases.work,
+      String(leaseMs),
+      ...kept.flatMap(({ channel, hold }) => [channel, hold.token]),
+    )
+    const expiresAt = Number(now) + leaseMs
+    return kept
+      .filter((_message, index) => held[index] === 0x31)
+      .map((message) => ({ ...message, hold: { ...message.hold, expiresAt } }))
   }
 
   async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
@@ -555,13 +640,14 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   async #close(): Promise<void> {
     this.#isClosed = true
     this.#stopMaintenance?.()
-    this.#stopLookingForLapsed?.()
+    this.#looks.stop()
     this.#reader.failAll(closedError())
     for (const { reader } of this.#inboxes.values()) reader.fail(closedError())
     try {
       await Promise.all([...this.#inboxes.keys()].map((inbox) => this.closeInbox(inbox)))
       await this.#reader.settled()
       await this.#work.drained()
+      await this.#later.drained()
       for (const queue of this.#pushes.values()) await queue.drained()
     } catch {
       // The server is away: the leases of the inboxes run out.
@@ -570,6 +656,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   }
 
   async #deleteExpired(): Promise<number> {
+    const before = this.counters.get('dropped.expired')
+    while ((await this.#release()).due === mostPerLook);
+    const late = this.counters.get('dropped.expired') - before
     const [, expired, dead] = await this.#call<[Buffer, number, Buffer[]]>(
       scripts.cleanUp,
       this.#bases.work,
@@ -583,7 +672,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const lapsed = dead.map(String).filter((name) => !this.#inboxes.has(name))
     for (const name of lapsed) count += await this.#removeInbox(name)
     this.#count('dropped.expired', count)
-    return count
+    return count + late
   }
 
   /** Removes an inbox and the memberships of its channels; returns what lay in it. */
@@ -662,7 +751,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
 
   async #claim(
     channels: readonly string[],
-    { lines }: ReceiveOptions,
+    { lines, hold }: ReceiveOptions,
     max: number,
     slot: number | undefined,
   ): Promise<Claimed> {
@@ -671,7 +760,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
     const turn = plain.length > 1 ? Math.floor(Math.random() * plain.length) : 0
     const turned = turn === 0 ? plain : [...plain.slice(turn), ...plain.slice(0, turn)]
-    const token = ofLines.length > 0 ? this.#tokenStart() : ''
+    const token = ofLines.length > 0 || hold ? this.#tokenStart() : ''
     const order = {
       c: turned,
       m: max,
@@ -688,6 +777,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
             share: Math.floor((max * ofLines.length) / channels.length + Math.random()),
           },
         }),
+      ...holdOrder(hold, token),
       u: this.#link.publish,
     }
     const [now, expired, lapsed, packed] = await this.#call<[Buffer, number, number, Buffer]>(
@@ -699,15 +789,15 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#count('lapsed', lapsed)
     const names = ofLines.length > 0 ? [...turned, ...ofLines] : turned
     const expiresAt = Number(now) + (lines?.leaseMs ?? 0)
-    return this.#messages(packed, names, token, expiresAt, Number(now))
+    const marks = { token, turnExpiresAt: expiresAt, ...holdMarks(Number(now), hold) }
+    return this.#messages(packed, names, Number(now), marks)
   }
 
   #messages(
     packed: Buffer,
     channels: readonly string[],
-    token: string,
-    turnExpiresAt: number,
     now: number,
+    { token, turnExpiresAt, held, holdExpiresAt }: Marks,
   ): Claimed {
     const messages: IncomingMessage[] = []
     const entries = unpack(packed)
@@ -723,12 +813,17 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
           ? { line, token: token + id, expiresAt: turnExpiresAt }
           : undefined
       const channel = channels[index - 1] as string
+      const hold = held?.includes(channel)
+        ? { token: token + id, expiresAt: holdExpiresAt }
+        : undefined
       const content = this.#codec.decode(encoded, `c:${channel}`)
       if (!content) {
         if (turn) this.#passOver(turn)
+        if (hold) this.#drop({ channel, hold })
         continue
       }
-      messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
+      const marks = { ...(turn && { turn }), ...(hold && { hold }) }
+      messages.push({ id, channel, content, expiresAt, attempts, ...marks })
     }
     this.#count('dropped.expired', expired)
     this.#count('received', messages.length)
@@ -739,6 +834,13 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #passOver(turn: LineTurn): void {
     this.advanceLines([turn], { channels: [], leaseMs: 1 }).catch(() => {
       // The server is away: the turn lapses.
+    })
+  }
+
+  /** Ends the hold of a damaged message. */
+  #drop(message: HeldMessage): void {
+    this.settle([{ message }]).catch(() => {
+      // The server is away: it comes again.
     })
   }
 
@@ -767,20 +869,79 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     return live
   }
 
-  #newEntry({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): NewEntry {
+  /** What `settle` is given of a message that comes in the place of another. */
+  #nextArguments(next: OutgoingMessage): readonly (string | Buffer)[] {
+    const { channel, content, deliverAt, attempts = 0 } = next
+    const fault = workChannelNameFault(channel)
+    if (fault) throw fault
+    laterOf(next, this.limits)
+    const from = deliverAt ?? this.limits.clock.now()
+    const { expiresAt = from + this.limits.expiryMs } = next
+    checkNumber('expiresAt', expiresAt)
+    checkNumber('attempts', attempts)
+    // It was let in once; a smaller limit of this process must not lose it.
+    const encoded = this.#codec.encode(content, Number.POSITIVE_INFINITY, `c:${channel}`)
+    const body = withLength(lineOf(content), encoded, `${digits(expiresAt)}:${attempts}:`)
+    const at = deliverAt === undefined ? '' : String(Math.round(deliverAt))
+    return [channel, String(this.limits.capacityOf(channel)), at, body]
+  }
+
+  #newEntry(message: OutgoingMessage): NewEntry {
+    const { channel, content, expiresAt, attempts = 0 } = message
     const fault = channelNameFault(channel)
     if (fault) throw fault
     const encoded = this.#codec.encode(content, this.limits.maxContentBytes, `c:${channel}`)
     if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
     checkNumber('attempts', attempts)
     if (isReplyChannel(channel)) {
+      laterOf(message, this.limits)
       const local = channel.slice(inboxOf(channel).length)
       const entry: NewInboxEntry = { kind: 'm', body: withLength(local, encoded), expiresAt }
       return entry
     }
     const body = withLength(lineOf(content), encoded, `${attempts}:`)
-    const entry: NewWorkEntry = { channel, body, expiresAt }
+    const later = laterOf(message, this.limits)
+    const entry: NewWorkEntry | NewLaterEntry = later
+      ? { channel, body, later }
+      : { channel, body, expiresAt }
     return entry
+  }
+
+  async #putOff(
+    entries: readonly NewLaterEntry[],
+    mark: BatchMark | undefined,
+  ): Promise<readonly Outcome[]> {
+    const outcomes = await this.#later.add(entries, mark)
+    for (const { later } of entries) this.#looks.by(later.deliverAt)
+    return outcomes
+  }
+
+  async #storeLater(
+    entries: readonly NewLaterEntry[],
+    { sender, number, part }: { sender: string; number: number; part: number },
+  ): Promise<string> {
+    const channels = [...new Set(entries.map(({ channel }) => channel))]
+    const order = {
+      // A name of its own, since the rest of a batch goes by another script.
+      s: `${sender}.later`,
+      n: number,
+      p: part,
+      ...this.#deadline(),
+      c: channels,
+      o: entries.map(({ channel }) => channels.indexOf(channel) + 1),
+      i: entries.map(({ later }) => later.id),
+      v: entries.map(({ later }) => later.deliverAt),
+      e: entries.map(({ later }) => Number(digits(later.expiresAt))),
+      w: entries.map(({ later }) => (later.once ? 'o' : 'd')).join(''),
+      k: this.limits.delayedCapacity,
+    }
+    const [, , account] = await this.#call<[Buffer, number, Buffer]>(
+      scripts.putOff,
+      this.#bases.work,
+      JSON.stringify(order),
+      ...entries.map(({ body }) => body),
+    )
+    return account.toString('latin1')
   }
 
   async #storeWork(
@@ -959,39 +1120,35 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     }
   }
 
-  /**
-   * From the first receive by lines on: lets lines go on whose turn has lapsed, at the time of the
-   * first that does. A turn that is given meanwhile lasts longer than until the next look.
-   */
+  /** A line is looked at so often when its ready head may have been taken by others. */
   #lookForLapsed(leaseMs: number): void {
     this.#lookForLapsedMs = Math.min(this.#lookForLapsedMs, leaseMs)
-    this.#stopLookingForLapsed ??= this.#scheduleLook(this.#lookForLapsedMs)
+    this.#looks.atLeastEvery(leaseMs)
   }
 
-  #scheduleLook(delayMs: number): () => void {
-    return this.limits.clock.schedule(() => void this.#look(), delayMs)
+  /**
+   * Lets lines go on whose turn has lapsed, and puts what is due on its channel; returns when there is
+   * more to do. A turn that is given meanwhile lasts longer than until the next look.
+   */
+  async #look(): Promise<number> {
+    if (this.#isClosed) return Number.POSITIVE_INFINITY
+    return (await this.#release()).nextAt
   }
 
-  async #look(): Promise<void> {
-    const { clock } = this.limits
-    let nextAt: number
-    try {
-      const order = { lease: this.#lookForLapsedMs, u: this.#link.publish }
-      const [, expired, lapsed, next] = await this.#call<[Buffer, number, number, Buffer]>(
-        scripts.release,
-        this.#bases.work,
-        JSON.stringify(order),
-      )
-      this.#count('dropped.expired', expired)
-      this.#count('lapsed', lapsed)
-      nextAt = next.length > 0 ? Number(next) : Number.POSITIVE_INFINITY
-    } catch {
-      // The server is away: the next look will do.
-      nextAt = clock.now() + retryLookMs
+  async #release(): Promise<{ readonly due: number; readonly nextAt: number }> {
+    const order = {
+      lease: Math.min(this.#lookForLapsedMs, longestLookMs),
+      x: this.limits.expiryMs,
+      m: mostPerLook,
+      u: this.#link.publish,
     }
-    if (this.#isClosed) return
-    const untilMs = Math.max(shortestLookMs, nextAt - clock.now())
-    this.#stopLookingForLapsed = this.#scheduleLook(Math.min(untilMs, this.#lookForLapsedMs))
+    const [, expired, lapsed, redelivered, due, next] = await this.#call<
+      [Buffer, number, number, number, number, Buffer]
+    >(scripts.release, this.#bases.work, JSON.stringify(order))
+    this.#count('dropped.expired', expired)
+    this.#count('lapsed', lapsed)
+    this.#count('redelivered', redelivered)
+    return { due, nextAt: next.length > 0 ? Number(next) : Number.POSITIVE_INFINITY }
   }
 
   /** From the first thing stored on: renews the inboxes' leases and deletes what has expired. */
@@ -1066,6 +1223,49 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #checkOpen(): void {
     if (this.#isClosed) throw closedError()
   }
+}
+
+/** What is put on the messages of a call, beside what lies in their entries. */
+interface Marks {
+  /** Start of the tokens of turns and holds. */
+  readonly token: string
+  readonly turnExpiresAt: number
+  /** The channels whose messages are held. */
+  readonly held: readonly string[] | undefined
+  readonly holdExpiresAt: number
+}
+
+function holdMarks(
+  now: number,
+  hold: HoldOptions | undefined,
+): Omit<Marks, 'token' | 'turnExpiresAt'> {
+  return { held: hold?.channels, holdExpiresAt: now + (hold?.leaseMs ?? 0) }
+}
+
+function holdOrder(hold: HoldOptions | undefined, token: string): object {
+  return hold ? { h: { c: hold.channels, lease: hold.leaseMs, t: token } } : {}
+}
+
+const settleOutcomes: Readonly<Record<string, SettleOutcome>> = {
+  s: 'settled',
+  l: 'lost',
+  f: 'full',
+}
+
+function checkInTime(account: Buffer): void {
+  if (account.toString('latin1') !== 'late') return
+  throw new ChannelkitError(
+    'ERR_BACKEND_UNAVAILABLE',
+    'a call came too late, after others of its process; nothing was done',
+  )
+}
+
+// Stands for an inbox among the targets of a batch; none has such a name.
+const forLater = '@later'
+
+/** The inbox of a reply channel, or '' for a work channel. */
+function targetOf(channel: string): string {
+  return isReplyChannel(channel) ? inboxOf(channel) : ''
 }
 
 /** Runs `work` on each item, a bounded number at a time. */

@@ -24,6 +24,9 @@ import { createHash } from 'node:crypto'
  *   next message is ready there. `looks` sorted set, line → when to look at it again.
  * - `parked` sorted set of equal scores, members LENGTH `:` LINE ID `:` LENGTH `:` CHANNEL ENTRY.
  * - `lined-up` hash, channel → the last id that was lined up by others than its receivers.
+ * - `later` sorted set, CHANNEL ` ` NAME → not to be seen before; `later-entries` hash, the same → KIND and an entry.
+ *   Kinds: `d` sent for later, `o` the same and its name is remembered, `s` such a name alone; `h` held by who has
+ *   taken it, NAME `/` and the token; `a` to be tried again. `delayed-counts` hash, channel → how many `d` and `o`.
  * - `waiters` sorted set of equal scores, members CHANNEL ` ` NUMBER ` ` WAITER; `waiting` hash,
  *   waiter → its members. A waiter is PROCESS `/` SLOT, and is woken by a message on the publish
  *   channel `wake:PROCESS`.
@@ -108,6 +111,7 @@ local function list(channel) return base .. 'c:' .. channel end
 local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
 local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
 local waiters, waiting = base .. 'waiters', base .. 'waiting'
+local later, later_entries, delayed_counts = base .. 'later', base .. 'later-entries', base .. 'delayed-counts'
 local publish
 local function read(entry)
   local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
@@ -236,6 +240,87 @@ local function put_back(name, entry)
   end
   note_expiry(name, expiry, expiry)
   wake(name)
+end
+-- Puts an entry at the end of a channel, under a new id.
+local function append(name, rest, expiry)
+  call('RPUSH', list(name), digits(first_id(1)) .. rest)
+  note_expiry(name, expiry, expiry)
+  wake(name)
+end
+local function keep_later(ms)
+  keep(later, ms + day)
+  keep(later_entries, ms + day)
+  keep(delayed_counts, ms + day)
+end
+local function count_delayed(name, by)
+  if call('HINCRBY', delayed_counts, name, by) <= 0 then call('HDEL', delayed_counts, name) end
+end
+local function forget_later(key)
+  call('ZREM', later, key)
+  return call('HDEL', later_entries, key) == 1
+end
+-- Keeps live entries that were taken of a channel until they are settled, where it is one of by.c.
+local function hold(by, name, taken)
+  if not by then return end
+  local held = false
+  for _, other in ipairs(by.c) do held = held or other == name end
+  if not held then return end
+  local ends = shown(now + by.lease)
+  local scores, entries = {}, {}
+  local last = 0
+  for i, entry in ipairs(taken) do
+    local id, expiry = read(entry)
+    if expiry > now then
+      local key = name .. ' /' .. by.t .. id
+      local n = #scores
+      scores[n + 1], scores[n + 2] = ends, key
+      entries[n + 1], entries[n + 2] = key, 'h' .. entry
+      if expiry > last then last = expiry end
+    end
+    if #scores > 0 and (#scores >= 1000 or i == #taken) then
+      call('ZADD', later, unpack(scores))
+      call('HSET', later_entries, unpack(entries))
+      scores, entries = {}, {}
+    end
+  end
+  if last > 0 then keep_later(math.max(by.lease, last - now) + slack) end
+end
+local redelivered = 0
+-- Puts what is due on its channel: what was held where it was, the rest at the end. Returns how many.
+local function release_later(most, expiry_ms)
+  local keys = call('ZRANGEBYSCORE', later, '-inf', shown(now), 'WITHSCORES', 'LIMIT', 0, most)
+  local due = {}
+  for i = 1, #keys, 2 do
+    local entry = call('HGET', later_entries, keys[i])
+    if entry then due[#due + 1] = {keys[i], entry, tonumber(keys[i + 1]), string.sub(entry, 2, 17)}
+    else call('ZREM', later, keys[i]) end
+  end
+  table.sort(due, function(a, b)
+    if a[3] ~= b[3] then return a[3] < b[3] end
+    return a[4] < b[4]
+  end)
+  for _, one in ipairs(due) do
+    local key, value = one[1], one[2]
+    local kind, entry = string.sub(value, 1, 1), string.sub(value, 2)
+    local name = string.match(key, '^[^ ]+')
+    local _, expiry = read(entry)
+    if kind == 'o' then
+      call('ZADD', later, shown(now + 3600000), key)
+      call('HSET', later_entries, key, 's' .. string.sub(entry, 1, 16))
+      keep_later(3600000)
+    else forget_later(key) end
+    if kind == 'd' or kind == 'o' then count_delayed(name, -1) end
+    if kind == 'h' then
+      local attempts, at = string.match(entry, '^%d+:%d+:(%d+)()')
+      redelivered = redelivered + 1
+      put_back(name, string.sub(entry, 1, 17) .. digits(math.max(expiry, now + expiry_ms)) .. ':'
+        .. shown(tonumber(attempts) + 1) .. string.sub(entry, at))
+    elseif kind ~= 's' then
+      if expiry > now then append(name, string.sub(entry, 17), expiry)
+      else expired = expired + 1 end
+    end
+  end
+  return #keys / 2
 end
 local function of_line(line) return #line .. ':' .. line end
 local function count_parked(name, by)
@@ -416,7 +501,7 @@ return {shown(now), expired, outcome}
  * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
  * the waiter to register when there is none, absent to ask once; `l` lines: `c` channels, `e`
  * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
- * those of the others; `u`.
+ * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
  *
  * Returns now, the expired and the lapsed count, and packed entries; INDEX counts through `c`, then
  * `l.c`. The token of a turn is `t` and the id. Without lines, expired messages are among them.
@@ -441,6 +526,7 @@ local function take_plain()
       local got = call('LPOP', list(plain[i]), share)
       if got then
         pack_all(i, got)
+        hold(order.h, plain[i], got)
         left = left - #got
         if #got == share then full[#full + 1] = i end
       end
@@ -451,6 +537,7 @@ local function take_plain()
       local got = call('LPOP', list(plain[i]), left)
       if got then
         pack_all(i, got)
+        hold(order.h, plain[i], got)
         left = left - #got
       end
     end
@@ -556,6 +643,7 @@ local function take_lines(by, most)
       if is_live then
         if not line then
           pack(#plain + c, '', entry)
+          hold(order.h, name, {entry})
           taken = taken + 1
         elseif state and not is_head(state, id) then
           park(line, name, entry)
@@ -563,6 +651,7 @@ local function take_lines(by, most)
           set_line(line, 'T' .. lease_ends .. by.t .. id, now + by.lease)
           keep_lines(by.lease + slack)
           pack(#plain + c, '1', entry)
+          hold(order.h, name, {entry})
           taken = taken + 1
         end
       end
@@ -602,6 +691,143 @@ return {shown(now), expired, lapsed, table.concat(packed)}
 )
 
 /**
+ * `{work}`, now, ORDER, then for each message `ATTEMPTS:LINELENGTH:` LINE CONTENT: keeps them until their times.
+ *
+ * ORDER is JSON: `s`, `n`, `p` as in `send`; `c` channels and `o` the place in `c` of each message's; `i` names, `v`
+ * times, `e` times of expiry, `w` a letter each: `d` or `o`; `k` most for one channel.
+ *
+ * Returns as `send` does.
+ */
+const putOff = script(
+  'putOff',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+local before = done_before(order)
+if before then return {shown(now), 0, before} end
+local count = #ARGV - 2
+local id = first_id(count)
+local refused, last = {}, 0
+for i = 1, count do
+  local name = order.c[order.o[i]]
+  local key = name .. ' ' .. order.i[i]
+  if call('HEXISTS', later_entries, key) == 0 then
+    if tonumber(call('HGET', delayed_counts, name) or 0) >= order.k then refused[#refused + 1] = i .. 'f'
+    else
+      local entry = digits(id + i) .. ':' .. digits(order.e[i]) .. ':' .. ARGV[i + 2]
+      call('HSET', later_entries, key, string.sub(order.w, i, i) .. entry)
+      call('ZADD', later, shown(order.v[i]), key)
+      count_delayed(name, 1)
+      last = math.max(last, order.v[i], order.e[i])
+    end
+  end
+end
+if last > 0 then keep_later(math.max(0, last - now) + slack) end
+local outcome = table.concat(refused, ',')
+note_done(order, outcome)
+return {shown(now), 0, outcome}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER, then names: takes back what waits for its time on the channel `c`. ORDER is JSON: `s`, `n`,
+ * `p`, `c`. Returns now, and for each `1` when it was there, else `0`.
+ */
+const cancel = script(
+  'cancel',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+local before = done_before(order)
+if before then return {shown(now), before} end
+local found = {}
+for i = 3, #ARGV do
+  local key = order.c .. ' ' .. ARGV[i]
+  local kind = string.sub(call('HGET', later_entries, key) or '', 1, 1)
+  if kind == 'd' or kind == 'o' then
+    forget_later(key)
+    count_delayed(order.c, -1)
+    found[#found + 1] = '1'
+  else
+    found[#found + 1] = '0'
+  end
+end
+local outcome = table.concat(found)
+note_done(order, outcome)
+return {shown(now), outcome}
+`,
+)
+
+/**
+ * `{work}`, now, ORDER, then for each hold its channel, its token, and of what is stored instead, or nothing:
+ * the channel, its capacity, a time or nothing for now, and `EXPIRY:ATTEMPTS:LINELENGTH:` LINE CONTENT. ORDER is JSON:
+ * `s`, `n`, `p`, `u`. Returns now, and for each `s` settled, `l` lost or `f` full.
+ */
+const settle = script(
+  'settle',
+  workLibrary,
+  `
+local order = cjson.decode(ARGV[2])
+publish = order.u
+local before = done_before(order)
+if before then return {shown(now), before} end
+local outcomes = {}
+for i = 3, #ARGV, 6 do
+  local key = ARGV[i] .. ' /' .. ARGV[i + 1]
+  local name, at, rest = ARGV[i + 2], ARGV[i + 4], ARGV[i + 5]
+  local outcome = 's'
+  if string.sub(call('HGET', later_entries, key) or '', 1, 1) ~= 'h' then outcome = 'l'
+  elseif name == '' then forget_later(key)
+  elseif at == '' then
+    local held = tonumber(call('HGET', parked_counts, name) or 0)
+    local room = tonumber(ARGV[i + 3]) - call('LLEN', list(name)) - held
+    if room <= 0 then room = room + reclaim(name) end
+    if room <= 0 then outcome = 'f'
+    else
+      forget_later(key)
+      append(name, ':' .. rest, tonumber(string.match(rest, '^%d+')))
+    end
+  else
+    forget_later(key)
+    key = name .. ' /' .. ARGV[i + 1]
+    call('ZADD', later, at, key)
+    call('HSET', later_entries, key, 'a' .. digits(first_id(1)) .. ':' .. rest)
+    local last = math.max(tonumber(at), tonumber(string.match(rest, '^%d+')))
+    keep_later(math.max(0, last - now) + slack)
+  end
+  outcomes[#outcomes + 1] = outcome
+end
+local outcome = table.concat(outcomes)
+note_done(order, outcome)
+return {shown(now), outcome}
+`,
+)
+
+/**
+ * `{work}`, now, milliseconds, then for each hold its channel and token. Returns now, and for each `1` when it lasts
+ * so long from now, else `0`.
+ */
+const renewHolds = script(
+  'renewHolds',
+  workLibrary,
+  `
+local ends = now + tonumber(ARGV[2])
+local held = {}
+for i = 3, #ARGV, 2 do
+  local key = ARGV[i] .. ' /' .. ARGV[i + 1]
+  if string.sub(call('HGET', later_entries, key) or '', 1, 1) == 'h' then
+    call('ZADD', later, shown(ends), key)
+    held[#held + 1] = '1'
+  else
+    held[#held + 1] = '0'
+  end
+end
+keep_later(tonumber(ARGV[2]) + slack)
+return {shown(now), table.concat(held)}
+`,
+)
+
+/**
  * `{work}`, now, ORDER: ends the wait of `w`; where it was woken already, wakes another for what
  * lies on its channels `c`. ORDER is JSON with `u` besides.
  */
@@ -619,8 +845,8 @@ return 1
 )
 
 /**
- * `{work}`, now, ORDER, then for each message its channel, its entry, and the token of its turn or
- * nothing. ORDER is JSON: `s`, `n`, `p`, `u`. Returns now and how many turns had lapsed.
+ * `{work}`, now, ORDER, then for each message its channel, its entry, the token of its turn or nothing, and
+ * that of its hold or nothing. ORDER is JSON: `s`, `n`, `p`, `u`. Returns now and how many had lapsed.
  */
 const handBack = script(
   'handBack',
@@ -630,14 +856,18 @@ local order = cjson.decode(ARGV[2])
 publish = order.u
 local before = done_before(order)
 if before then return {shown(now), tonumber(before) or 0} end
-for i = 3, #ARGV, 3 do
-  local name, entry, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if token == '' then put_back(name, entry)
+for i = 3, #ARGV, 4 do
+  local name, entry, token, hold = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local key = name .. ' /' .. hold
+  if hold ~= '' and not forget_later(key) then lapsed = lapsed + 1
+  elseif token == '' then put_back(name, entry)
   else
     local _, _, line = read(entry)
     local state = line and call('HGET', lines, line)
     if state and string.byte(state) == 84 and string.sub(state, 18) == token then
       make_ready(line, name, entry)
+    elseif hold ~= '' then
+      put_back(name, entry)
     else
       lapsed = lapsed + 1
     end
@@ -650,7 +880,7 @@ return {shown(now), lapsed}
 
 /**
  * `{work}`, now, ORDER, then for each turn its line and token. ORDER is JSON: `c` the channels the
- * caller consumes, `lease` milliseconds, `t` start of the new tokens, `u`.
+ * caller consumes, `lease` milliseconds, `t` start of the new tokens, `h` as in `claim`, `u`.
  *
  * Returns now, the expired count, packed entries, and for each turn `1` when it was lost, else `0`.
  */
@@ -678,6 +908,7 @@ for i = 3, #ARGV, 2 do
       local id = read(entry)
       set_line(line, 'T' .. digits(now + order.lease) .. order.t .. id, now + order.lease)
       pack(index[name], '1', entry)
+      hold(order.h, name, {entry})
     else make_ready(line, name, entry) end
   end
 end
@@ -712,9 +943,11 @@ return {shown(now), table.concat(held)}
 
 /**
  * `{work}`, now, ORDER: lets lines go on whose turn or ready head lapsed, or whose head a receiver
- * without lines took. ORDER is JSON: `lease` milliseconds until a ready head is looked at again, `u`.
+ * without lines took; then puts up to `m` messages on their channels whose time has come. ORDER is JSON:
+ * `lease` milliseconds until a ready head is looked at again, `x` how long messages live that were held, `m`, `u`.
  *
- * Returns now, the expired and the lapsed count, and when to look again, or nothing.
+ * Returns now, the expired, the lapsed and the redelivered count, how many were due, and when to look
+ * again, or nothing.
  */
 const release = script(
   'release',
@@ -735,7 +968,11 @@ for _, line in ipairs(call('ZRANGEBYSCORE', looks, '-inf', shown(now), 'LIMIT', 
     call('ZADD', looks, shown(math.min(expiry, now + look_ms)), line)
   end
 end
-return {shown(now), expired, lapsed, call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2] or ''}
+local due = release_later(order.m, order.x)
+local first = call('ZRANGE', looks, 0, 0, 'WITHSCORES')[2]
+local other = call('ZRANGE', later, 0, 0, 'WITHSCORES')[2]
+if not first or (other and tonumber(other) < tonumber(first)) then first = other end
+return {shown(now), expired, lapsed, redelivered, due, first or ''}
 `,
 )
 
@@ -836,6 +1073,7 @@ const flushWork = script(
   `
 for _, name in ipairs(call('HKEYS', channels)) do call('DEL', list(name)) end
 call('DEL', channels, parked_counts, lines, looks, parked, base .. 'lined-up')
+call('DEL', later, later_entries, delayed_counts)
 return call('ZRANGE', base .. 'inboxes', 0, -1)
 `,
 )
@@ -1232,6 +1470,10 @@ return shown(now)
 export const scripts = {
   send,
   claim,
+  putOff,
+  cancel,
+  settle,
+  renewHolds,
   unwait,
   handBack,
   advance,

@@ -1,5 +1,5 @@
 import type { Content } from '../../content.ts'
-import type { LineTurn } from '../channel-backend.ts'
+import type { LineTurn, MessageHold } from '../channel-backend.ts'
 import type { SqlValue, SqlWork } from './sql-client.ts'
 
 /** The tables of one site, by what they hold. */
@@ -9,6 +9,7 @@ export interface TableNames {
   readonly inbox: string
   readonly membership: string
   readonly line: string
+  readonly later: string
   readonly process: string
   readonly outbox: string
 }
@@ -23,6 +24,7 @@ export interface MessageRow {
   readonly attempts: number
   /** The turn that came with it, and its content where that was read for it. */
   readonly turn?: LineTurn | undefined
+  readonly hold?: MessageHold | undefined
   readonly decoded?: Content | undefined
 }
 

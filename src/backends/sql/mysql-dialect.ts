@@ -14,7 +14,7 @@ const mostInList = 256
  * MySQL has no `DELETE ... RETURNING`: rows are locked, read and then deleted, in one transaction.
  */
 export const mysqlDialect: SqlDialect = {
-  createTables: ({ meta, message, inbox, membership, line, process, outbox }) => [
+  createTables: ({ meta, message, inbox, membership, line, later, process, outbox }) => [
     `CREATE TABLE IF NOT EXISTS ${meta} (
       name VARBINARY(64) PRIMARY KEY,
       value TEXT NOT NULL
@@ -50,6 +50,20 @@ export const mysqlDialect: SqlDialect = {
       token VARBINARY(255),
       ready_id BIGINT,
       expires_at BIGINT NOT NULL
+    ) ENGINE = InnoDB`,
+    `CREATE TABLE IF NOT EXISTS ${later} (
+      id BIGINT AUTO_INCREMENT PRIMARY KEY,
+      channel VARBINARY(255) NOT NULL,
+      name VARBINARY(255) NOT NULL,
+      kind SMALLINT NOT NULL,
+      message_id BIGINT,
+      visible_at BIGINT NOT NULL,
+      content LONGBLOB,
+      expires_at BIGINT NOT NULL,
+      attempts INTEGER NOT NULL,
+      UNIQUE INDEX by_name (name, channel),
+      INDEX by_time (visible_at),
+      INDEX by_channel (channel, kind)
     ) ENGINE = InnoDB`,
     `CREATE TABLE IF NOT EXISTS ${process} (
       id VARBINARY(255) PRIMARY KEY,

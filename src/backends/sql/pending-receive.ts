@@ -1,6 +1,6 @@
 import type { ChannelkitError } from '../../errors.ts'
 import type { Clock } from '../../internal/clock.ts'
-import type { LineOptions, ReceiveOptions } from '../channel-backend.ts'
+import type { HoldOptions, LineOptions, ReceiveOptions } from '../channel-backend.ts'
 import type { SqlWork } from './sql-client.ts'
 import type { Claimed, Transaction } from './transaction.ts'
 
@@ -15,6 +15,7 @@ export class PendingReceive {
   readonly #asksOnce: boolean
   readonly #max: number
   readonly #lines: LineOptions | undefined
+  readonly #hold: HoldOptions | undefined
   readonly #signal: AbortSignal | undefined
   readonly #cancelTimer: (() => void) | undefined
   readonly #onEnd: (pending: PendingReceive) => void
@@ -28,13 +29,14 @@ export class PendingReceive {
 
   constructor(
     channels: readonly string[],
-    { max, waitMs, signal, lines }: ReceiveOptions,
+    { max, waitMs, signal, lines, hold }: ReceiveOptions,
     clock: Clock,
     onEnd: (pending: PendingReceive) => void,
   ) {
     this.channels = channels
     this.#max = max
     this.#lines = lines
+    this.#hold = hold
     this.#asksOnce = waitMs === 0
     this.#signal = signal
     this.#onEnd = onEnd
@@ -63,7 +65,8 @@ export class PendingReceive {
     this.#claimed = []
     // A random start: with a turn kept across calls, two callers could step past each other for ever.
     const turn = channels.length > 1 ? Math.floor(Math.random() * channels.length) : 0
-    yield* transaction.claim(this.#claimed, channels, this.#max, turn, this.#lines)
+    const kept = { lines: this.#lines, hold: this.#hold }
+    yield* transaction.claim(this.#claimed, channels, this.#max, turn, kept)
   }
 
   /** The transaction of its claim has begun anew: nothing is taken. */

@@ -14,13 +14,15 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  * - `membership`: who is in which group; `inbox` is empty for a work channel.
  * - `line`: for each reply channel with a turn that is held or a message that is ready, the turn's
  *   `token`, or null and the message's id in `ready_id`; see `sql-lines.ts`.
+ * - `later`: what is not to be seen before `visible_at`, of one of the kinds in {@link laterKind};
+ *   `name` tells it from the others of its channel.
  * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where needed {@link lockRows}.
  * - `outbox`: what transactions of the site have sent, until a writer puts it on its channel; see
  *   `sql-outbox.ts`. `kind` is `work` or `group` of {@link rowKind}, `target` a channel or a group,
  *   `sent_at` the time from which its expiry counts. `room` is always 0: the table refuses a null,
  *   which the insert gives when the channel is full.
  */
-export const schemaVersion = 3
+export const schemaVersion = 4
 
 /**
  * The rows of `meta` by which writers take turns, and those who claim, where a database has no other
@@ -42,6 +44,20 @@ export const rowKind = {
   discard: 4,
   /** A message of the line `target` that waits for its turn, on {@link parkedChannel}. */
   parked: 5,
+} as const
+
+/** `later.kind`. */
+export const laterKind = {
+  /** Sent for later. */
+  delayed: 0,
+  /** The same, and its name is remembered. */
+  once: 1,
+  /** Taken by who has yet to settle it; `message_id` is its id. */
+  held: 2,
+  /** To be tried again. */
+  again: 3,
+  /** The name of a `once` that was delivered. */
+  spent: 4,
 } as const
 
 /** Where what is parked for a channel lies, out of the way of claims: no channel has such a name. */
@@ -108,6 +124,7 @@ export function tableNames(prefix: string, schema?: string): TableNames {
     inbox: name('inbox'),
     membership: name('membership'),
     line: name('line'),
+    later: name('later'),
     process: name('process'),
     outbox: name('outbox'),
   })

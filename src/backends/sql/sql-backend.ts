@@ -8,6 +8,7 @@ import {
   inboxOf,
   isReplyChannel,
   randomName,
+  workChannelNameFault,
 } from '../../names.ts'
 import type {
   AdvancedLines,
@@ -17,6 +18,7 @@ import type {
   BatchMark,
   ChannelBackend,
   ChannelInfo,
+  HeldMessage,
   Inbox,
   InboxOptions,
   IncomingMessage,
@@ -27,6 +29,8 @@ import type {
   ReceiveOptions,
   SendFailure,
   SendOptions,
+  Settlement,
+  SettleOutcome,
 } from '../channel-backend.ts'
 import { checkReceive } from '../check-receive.ts'
 import { type Encoded, encodeContent } from '../codec.ts'
@@ -40,7 +44,9 @@ import {
   lineFullError,
   ours,
 } from '../faults.ts'
+import { checkId, delayedFullError, laterOf, lookMs, mostPerLook } from '../later.ts'
 import { resolveLimits } from '../limits.ts'
+import { LookTimer } from '../look-timer.ts'
 import { readProcessInfo } from '../process-info.ts'
 import { type InboxEntry, type InboxTransport, ReplyInbox } from '../reply-inbox.ts'
 import { ClaimQueue, type ClaimQueueOptions } from './claim-queue.ts'
@@ -66,12 +72,14 @@ import {
   type SqlWork,
   UnknownCommit,
 } from './sql-client.ts'
+import { SqlLater } from './sql-later.ts'
 import { SqlLines } from './sql-lines.ts'
 import { SqlOutbox } from './sql-outbox.ts'
 import { Statements } from './statements.ts'
 import {
   type Claimed,
   type EncodedMessage,
+  type EncodedSettlement,
   type MovedOutcome,
   type Outcome,
   Transaction,
@@ -100,10 +108,8 @@ const maintenanceShare = 0.5
 const cleanUpBatch = 500
 // So many memberships are recorded again in one transaction, about 3 ms.
 const recordBatch = 1_000
-
-// Looks for lapsed turns are no closer together than this, and after a failure come so soon.
-const shortestLookMs = 5
-const retryLookMs = 500
+// How soon memberships are recorded again that a lost database knew, after a failure.
+const retryRecordMs = 500
 
 const noFailures: readonly SendFailure[] = Object.freeze([])
 
@@ -128,10 +134,12 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   readonly #claims: ClaimQueue | undefined
   #mayMigrate: boolean
   readonly #lines: SqlLines
+  readonly #later: SqlLater
   /** Channel that others take by lines → the last row of it that was lined up from here. */
   #seenElsewhere: ReadonlyMap<string, number> = new Map()
-  #lookForLapsedMs = Number.POSITIVE_INFINITY
-  #stopLookingForLapsed: (() => void) | undefined
+  readonly #looks: LookTimer
+  /** Whether anything is received by lines from here. */
+  #looksAtLines = false
   /** This process's inboxes, by name. */
   readonly #inboxes = new Map<string, ReplyInbox<unknown>>()
   readonly #inboxLeaseMs: number
@@ -180,19 +188,30 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
         this.#startMaintenance()
       },
     })
+    this.#later = new SqlLater(this.#statements, newToken)
+    this.#looks = new LookTimer({ clock: this.limits.clock, look: () => this.#look() })
     const shared = {
       onSign: this.#mover.onSign,
       statements: this.#statements,
       newTransaction: () =>
-        new Transaction(this.#statements, this.#lines, this.limits, this.#seenElsewhere),
+        new Transaction(
+          this.#statements,
+          this.#lines,
+          this.#later,
+          this.limits,
+          this.#seenElsewhere,
+        ),
     }
     this.#queue = new TurnQueue({
       ...shared,
       client: this.#client,
       hasOutbox,
       moveOutbox: (transaction) => transaction.moveOutbox(this.#codec),
-      onCommit: ({ expiredCount, lapsedCount, movedOutcomes, seenElsewhere, writtenChannels }) => {
+      onCommit: (committed) => {
+        const { expiredCount, lapsedCount, redeliveredCount, movedOutcomes } = committed
+        const { seenElsewhere, writtenChannels } = committed
         this.#countMoved(movedOutcomes)
+        this.#count('redelivered', redeliveredCount)
         this.#count('dropped.expired', expiredCount)
         this.#count('lapsed', lapsedCount)
         this.#seenElsewhere = seenElsewhere
@@ -239,6 +258,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     if (encoded.length === 0) return failures.length > 0 ? failures : noFailures
     const outcomes = await this.#store(encoded, mark)
     this.#startMaintenance()
+    for (const { later } of encoded) if (later) this.#looks.by(later.deliverAt)
     let sent = 0
     for (let place = 0; place < outcomes.length; place++) {
       const { channel } = encoded[place] as EncodedMessage
@@ -246,6 +266,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
         failures.push({ index: places[place] as number, error: this.#fullError(channel) })
       } else if (outcomes[place] === 'line-full') {
         const error = lineFullError(channel, this.limits.lineCapacity)
+        failures.push({ index: places[place] as number, error })
+      } else if (outcomes[place] === 'delayed-full') {
+        const error = delayedFullError(channel, this.limits.delayedCapacity)
         failures.push({ index: places[place] as number, error })
       } else {
         sent++
@@ -263,16 +286,20 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   ): Promise<readonly IncomingMessage[]> {
     this.#checkOpen()
     checkReceive(channels, options)
-    if (options.lines) this.#lookForLapsed(options.lines.leaseMs)
+    this.#looks.atLeastEvery(lookMs)
+    if (options.lines) {
+      this.#looksAtLines = true
+      this.#looks.atLeastEvery(options.lines.leaseMs)
+    }
     return this.#messages(await this.#receive(channels, options))
   }
 
   async advanceLines(turns: readonly LineTurn[], options: AdvanceOptions): Promise<AdvancedLines> {
     this.#checkOpen()
     const kept = [...turns]
-    const { channels, leaseMs } = options
+    const { channels, leaseMs, hold } = options
     const { next, lost } = await this.#queue.write(kept.length, (transaction) =>
-      transaction.advanceLines(kept, { channels, leaseMs }),
+      transaction.advanceLines(kept, { channels, leaseMs, ...(hold && { hold }) }),
     )
     const claimed = next.map((row) => ({ channel: row.channel, rows: [row] }))
     return { messages: this.#messages(claimed), lost }
@@ -293,8 +320,44 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       const encoded = this.#codec.encode(content, Number.POSITIVE_INFINITY, `c:${channel}`)
       return [id, channel, rowKind.work, null, encoded, expiresAt, attempts]
     })
-    const turns = messages.map(({ turn }) => turn)
-    await this.#queue.write(back.length, (transaction) => transaction.handBack(back, turns))
+    const marks = messages.map(({ channel, turn, hold }) => ({
+      channel,
+      ...(turn && { turn }),
+      ...(hold && { hold }),
+    }))
+    await this.#queue.write(back.length, (transaction) => transaction.handBack(back, marks))
+  }
+
+  async cancel(channel: string, ids: readonly string[]): Promise<readonly boolean[]> {
+    this.#checkOpen()
+    const fault = workChannelNameFault(channel)
+    if (fault) throw fault
+    const kept = [...ids]
+    for (const id of kept) checkId(id)
+    return this.#queue.write(kept.length, (transaction) => transaction.cancel(channel, kept))
+  }
+
+  async settle(settlements: readonly Settlement[]): Promise<readonly SettleOutcome[]> {
+    this.#checkOpen()
+    if (settlements.length === 0) return []
+    const encoded = settlements.map((settlement) => this.#encodedSettlement(settlement))
+    const outcomes = await this.#queue.write(encoded.length, (transaction) =>
+      transaction.settle(encoded),
+    )
+    for (const { next } of encoded) {
+      if (next?.deliverAt !== undefined) this.#looks.by(next.deliverAt)
+    }
+    return outcomes
+  }
+
+  async renewHolds(
+    messages: readonly HeldMessage[],
+    leaseMs: number,
+  ): Promise<readonly HeldMessage[]> {
+    this.#checkOpen()
+    if (messages.length === 0) return []
+    const kept = [...messages]
+    return this.#queue.write(kept.length, (transaction) => transaction.renewHolds(kept, leaseMs))
   }
 
   async openInbox<Owner>(options?: InboxOptions): Promise<Inbox<Owner>> {
@@ -518,7 +581,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     this.#isClosed = true
     this.#mover.stop()
     this.#stopMaintenance?.()
-    this.#stopLookingForLapsed?.()
+    this.#looks.stop()
     for (const queue of [this.#queue, this.#claims]) {
       for (const receive of queue?.receives ?? []) receive.close(closedError())
     }
@@ -560,7 +623,8 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   #receive(channels: readonly string[], options: ReceiveOptions): Promise<readonly Claimed[]> {
     options.signal?.throwIfAborted()
-    const queue = options.lines ? this.#queue : (this.#claims ?? this.#queue)
+    const isPlain = !options.lines && !options.hold
+    const queue = isPlain ? (this.#claims ?? this.#queue) : this.#queue
     const receive = new PendingReceive([...channels], options, this.limits.clock, (ended) =>
       queue.remove(ended),
     )
@@ -575,10 +639,12 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
         const content = row.decoded ?? this.#codec.decode(row.content as Encoded, `c:${channel}`)
         if (!content) {
           if (row.turn) this.#passOver(row.turn)
+          if (row.hold) this.#drop({ channel, hold: row.hold })
           continue
         }
-        const { id, expires_at: expiresAt, attempts, turn } = row
-        messages.push({ id, channel, content, expiresAt, attempts, ...(turn && { turn }) })
+        const { id, expires_at: expiresAt, attempts, turn, hold } = row
+        const marks = { ...(turn && { turn }), ...(hold && { hold }) }
+        messages.push({ id, channel, content, expiresAt, attempts, ...marks })
       }
     }
     this.#count('received', messages.length)
@@ -592,52 +658,71 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     })
   }
 
+  /** Ends the hold of a damaged message. */
+  #drop(message: HeldMessage): void {
+    this.settle([{ message }]).catch(() => {
+      // The database is away: it comes again.
+    })
+  }
+
   /**
-   * From the first receive by lines on: lets lines go on whose turn has lapsed, at the time of the
-   * first that does. A turn that is given meanwhile lasts longer than until the next look.
+   * Lets lines go on whose turn has lapsed, and puts what is due on its channel; returns when there is
+   * more to do. A turn that is given meanwhile lasts longer than until the next look.
    */
-  #lookForLapsed(leaseMs: number): void {
-    this.#lookForLapsedMs = Math.min(this.#lookForLapsedMs, leaseMs)
-    this.#stopLookingForLapsed ??= this.#scheduleLook(this.#lookForLapsedMs)
-  }
-
-  #scheduleLook(delayMs: number): () => void {
-    return this.limits.clock.schedule(() => void this.#look(), delayMs)
-  }
-
-  async #look(): Promise<void> {
+  async #look(): Promise<number> {
     const { clock } = this.limits
-    let nextAt: number
-    try {
-      nextAt = await this.#releaseLapsed()
-    } catch {
-      // The database is away: the next look will do.
-      nextAt = clock.now() + retryLookMs
-    }
-    if (this.#isClosed) return
-    const untilMs = Math.max(shortestLookMs, nextAt - clock.now())
-    this.#stopLookingForLapsed = this.#scheduleLook(Math.min(untilMs, this.#lookForLapsedMs))
-  }
-
-  async #releaseLapsed(): Promise<number> {
+    const nextAt = (): Promise<number> => this.#client.read(() => this.#nextAt())
     if (this.#isClosed) return Number.POSITIVE_INFINITY
-    const nextAt = await this.#client.read(() => this.#lines.nextLapse())
-    if (nextAt > this.limits.clock.now()) return nextAt
-    await this.#queue.write(1, (transaction) => transaction.releaseLines())
-    return await this.#client.read(() => this.#lines.nextLapse())
+    const at = await nextAt()
+    if (at > clock.now() || this.#isClosed) return at
+    const looksAtLines = this.#looksAtLines
+    await this.#queue.write(mostPerLook, function* (transaction) {
+      if (looksAtLines) yield* transaction.releaseLines()
+      yield* transaction.releaseLater(mostPerLook)
+    })
+    return this.#isClosed ? Number.POSITIVE_INFINITY : await nextAt()
   }
 
-  #encodedMessage({ channel, content, expiresAt, attempts = 0 }: OutgoingMessage): EncodedMessage {
+  *#nextAt(): SqlWork<number> {
+    const laterAt = yield* this.#later.nextAt()
+    if (!this.#looksAtLines) return laterAt
+    return Math.min(laterAt, yield* this.#lines.nextLapse())
+  }
+
+  async #releaseAllLater(): Promise<void> {
+    for (;;) {
+      const at = await this.#client.read(() => this.#later.nextAt())
+      if (at > this.limits.clock.now()) return
+      const due = await this.#queue.write(mostPerLook, (transaction) =>
+        transaction.releaseLater(mostPerLook),
+      )
+      if (due < mostPerLook) return
+    }
+  }
+
+  #encodedSettlement({ message, next }: Settlement): EncodedSettlement {
+    if (!next) return { message, next: undefined }
+    // It was let in once; a smaller limit of this process must not lose it.
+    const encoded = this.#encodedMessage(next, Number.POSITIVE_INFINITY)
+    return { message, next: { ...encoded, deliverAt: next.deliverAt, later: undefined } }
+  }
+
+  #encodedMessage(
+    message: OutgoingMessage,
+    maxBytes = this.limits.maxContentBytes,
+  ): EncodedMessage {
+    const { channel, content, expiresAt, attempts = 0 } = message
     const fault = channelNameFault(channel)
     if (fault) throw fault
-    const encoded = this.#codec.encode(content, this.limits.maxContentBytes, `c:${channel}`)
+    const encoded = this.#codec.encode(content, maxBytes, `c:${channel}`)
     if (expiresAt !== undefined) checkNumber('expiresAt', expiresAt)
     checkNumber('attempts', attempts)
     const { reply_channel: reply } = content
     const line = typeof reply === 'string' ? lineKey(reply) : undefined
     // `neverMs` marks changes of membership.
     const expiry = expiresAt === undefined ? undefined : Math.min(expiresAt, neverMs - 1)
-    return { channel, encoded, expiresAt: expiry, attempts, line }
+    const later = laterOf(message, this.limits)
+    return { channel, encoded, expiresAt: expiry, attempts, line, later }
   }
 
   /** What a row tells an inbox, or `undefined` when it is damaged. */
@@ -674,7 +759,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       }
     } catch {
       if (this.#isClosed) return
-      this.limits.clock.schedule(() => void this.#recordAgain(), retryLookMs)
+      this.limits.clock.schedule(() => void this.#recordAgain(), retryRecordMs)
     }
   }
 
@@ -684,6 +769,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   }
 
   async #deleteExpired(): Promise<number> {
+    await this.#releaseAllLater()
     const now = this.limits.clock.now()
     if (!(await this.#client.read(() => this.#hasExpired(now)))) return 0
     const { dialect, tables } = this.#statements
@@ -777,7 +863,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     let full = 0
     let gone = 0
     for (const outcome of outcomes) {
-      if (outcome === 'full' || outcome === 'line-full') full++
+      if (outcome === 'full' || outcome === 'line-full' || outcome === 'delayed-full') full++
       else if (outcome === 'gone') gone++
     }
     this.#count('dropped.full', full)

@@ -19,7 +19,7 @@ function withBytes(row: DriverRow): MessageRow {
  * the count of live rows.
  */
 export const sqliteDialect: SqlDialect = {
-  createTables: ({ meta, message, inbox, membership, line, process, outbox }) => [
+  createTables: ({ meta, message, inbox, membership, line, later, process, outbox }) => [
     `CREATE TABLE IF NOT EXISTS ${meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
     `CREATE TABLE IF NOT EXISTS ${message} (
       id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -52,6 +52,20 @@ export const sqliteDialect: SqlDialect = {
       ready_id INTEGER,
       expires_at INTEGER NOT NULL
     ) WITHOUT ROWID`,
+    `CREATE TABLE IF NOT EXISTS ${later} (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      channel TEXT NOT NULL,
+      name TEXT NOT NULL,
+      kind INTEGER NOT NULL,
+      message_id INTEGER,
+      visible_at INTEGER NOT NULL,
+      content BLOB,
+      expires_at INTEGER NOT NULL,
+      attempts INTEGER NOT NULL,
+      UNIQUE (name, channel)
+    )`,
+    `CREATE INDEX IF NOT EXISTS ${later}_by_time ON ${later} (visible_at)`,
+    `CREATE INDEX IF NOT EXISTS ${later}_by_channel ON ${later} (channel, kind)`,
     `CREATE TABLE IF NOT EXISTS ${process} (
       id TEXT PRIMARY KEY,
       info TEXT NOT NULL,

@@ -12,6 +12,18 @@ export type NewRow = readonly [
   attempts: number,
 ]
 
+/** Columns of a row of `later`, in the order of its insert. */
+export type NewLater = readonly [
+  channel: string,
+  name: string,
+  kind: number,
+  messageId: number | null,
+  visibleAt: number,
+  content: string | Uint8Array | null,
+  expiresAt: number,
+  attempts: number,
+]
+
 /** Columns of a membership, in the order of its insert. */
 export type NewMembership = readonly [
   groupKey: string,
@@ -32,6 +44,7 @@ export class Statements {
   readonly #insertWithIds: ManyRows
   readonly #upsertMemberships: ManyRows
   readonly #upsertLines: ManyRows
+  readonly #insertLater: ManyRows
   readonly #texts: {
     readonly inbox: string
     readonly waiting: string
@@ -42,7 +55,7 @@ export class Statements {
   constructor(dialect: SqlDialect, tables: TableNames) {
     this.dialect = dialect
     this.tables = tables
-    const { message, inbox, membership, line } = tables
+    const { message, inbox, membership, line, later } = tables
     const columns = 'channel, kind, target, content, expires_at, attempts'
     this.#insertRows = new ManyRows(6, (tuples) => `INSERT INTO ${message} (${columns}) ${tuples}`)
     this.#insertWithIds = new ManyRows(
@@ -60,6 +73,13 @@ export class Statements {
       4,
       (tuples) =>
         `INSERT INTO ${line} (name, token, ready_id, expires_at) ${tuples} ${overwriteLine}`,
+    )
+    this.#insertLater = new ManyRows(
+      8,
+      (tuples) =>
+        `INSERT INTO ${later}
+           (channel, name, kind, message_id, visible_at, content, expires_at, attempts)
+         ${tuples} ${dialect.keep(['name', 'channel'])}`,
     )
     const waiting = `SELECT count(*) FROM
       (SELECT 1 FROM ${message} WHERE channel = ? AND expires_at > ? AND expires_at < ${neverMs} LIMIT ?)
@@ -101,6 +121,11 @@ export class Statements {
   /** Writes rows `[name, token, ready_id, expires_at]` over what there is of those lines. */
   upsertLines(lines: readonly (readonly SqlValue[])[]): SqlWork<void> {
     return this.#upsertLines.run(lines)
+  }
+
+  /** Keeps rows until their times, but for those whose name their channel has. */
+  insertLater(newRows: readonly NewLater[]): SqlWork<void> {
+    return this.#insertLater.run(newRows)
   }
 
   /** How many live messages of a work channel lie on it and are parked, each counted up to `most`. */

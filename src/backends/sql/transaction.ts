@@ -2,17 +2,23 @@ import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../..
 import type {
   AdvanceOptions,
   BackendLimits,
+  HeldMessage,
+  IncomingMessage,
   LineOptions,
   LineTurn,
   Membership,
+  ReceiveOptions,
+  SettleOutcome,
 } from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
 import type { ContentCodec } from '../content-codec.ts'
+import { holdName, type LaterMessage } from '../later.ts'
 import type { MessageRow, OutboxRow } from './dialect.ts'
 import { groupKey, groupOfKey, neverMs, rowKind, textOf } from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
+import { againRow, delayedRow, type LaterWork, type SqlLater } from './sql-later.ts'
 import type { LinedRow, LineWork, SqlLines } from './sql-lines.ts'
-import type { NewMembership, NewRow, Statements } from './statements.ts'
+import type { NewLater, NewMembership, NewRow, Statements } from './statements.ts'
 
 /** A message whose content is encoded. */
 export interface EncodedMessage {
@@ -23,10 +29,18 @@ export interface EncodedMessage {
   readonly attempts: number
   /** The reply channel in its content, on a work channel. */
   readonly line: string | undefined
+  /** Where it is for a later time, with that in it. */
+  readonly later?: LaterMessage | undefined
+}
+
+/** The end of a hold; what comes in the place of its message is encoded. */
+export interface EncodedSettlement {
+  readonly message: HeldMessage
+  readonly next: (EncodedMessage & { readonly deliverAt: number | undefined }) | undefined
 }
 
 /** What became of a message. */
-export type Outcome = 'stored' | 'full' | 'line-full' | 'gone'
+export type Outcome = 'stored' | 'full' | 'line-full' | 'delayed-full' | 'gone'
 
 /** What became of a row of the outbox; of a group's, what kept members from it. */
 export type MovedOutcome = Outcome | 'expired' | 'invalid' | 'undecryptable'
@@ -50,7 +64,7 @@ const closed = -1
  * What the calls of one turn of the event loop write together. Rows are gathered and inserted by
  * few statements; each channel's room is counted once and then kept in step.
  */
-export class Transaction implements LineWork {
+export class Transaction implements LineWork, LaterWork {
   /** Channels and inboxes on which something was stored. */
   readonly writtenChannels = new Set<string>()
   /** Expired messages that were found and deleted. */
@@ -59,28 +73,36 @@ export class Transaction implements LineWork {
   lapsedCount = 0
   /** What became of rows of the outbox. */
   readonly movedOutcomes: MovedOutcome[] = []
+  /** Messages whose holds nobody settled, and that are given again. */
+  redeliveredCount = 0
   readonly seenElsewhere: Map<string, number>
   readonly now: number
   readonly #lines: SqlLines
+  readonly #later: SqlLater
   /** Channels with so many parked messages that a line may hold its share of them. */
   readonly #crowded = new Set<string>()
   readonly #statements: Statements
   readonly #limits: BackendLimits
   readonly #newRows: NewRow[] = []
+  readonly #newLater: NewLater[] = []
   readonly #newMemberships = new Map<string, NewMembership>()
   /** Channel or inbox that was looked at → how many more messages fit, or {@link closed}. */
   readonly #room = new Map<string, number>()
+  /** Channel → how many more messages for later it takes. */
+  readonly #laterRoom = new Map<string, number>()
   /** Group key → inboxes with members, and its work channels; emptied by every change of one. */
   readonly #groups = new Map<string, readonly string[]>()
 
   constructor(
     statements: Statements,
     lines: SqlLines,
+    later: SqlLater,
     limits: BackendLimits,
     seenElsewhere: ReadonlyMap<string, number>,
   ) {
     this.#statements = statements
     this.#lines = lines
+    this.#later = later
     // A copy, since what is seen in a transaction that fails is to be seen again.
     this.seenElsewhere = new Map(seenElsewhere)
     this.#limits = limits
@@ -115,11 +137,19 @@ export class Transaction implements LineWork {
     this.lapsedCount++
   }
 
+  redelivered(): void {
+    this.redeliveredCount++
+  }
+
   *send(messages: readonly EncodedMessage[]): SqlWork<readonly Outcome[]> {
     const outcomes: Outcome[] = []
     const expiry = this.now + this.#limits.expiryMs
-    for (const { channel, encoded, expiresAt = expiry, attempts, line } of messages) {
-      if (isReplyChannel(channel)) {
+    for (const { channel, encoded, expiresAt = expiry, attempts, line, later } of messages) {
+      if (later) {
+        const hasRoom = yield* this.#hasRoomLater(channel, later.id)
+        if (hasRoom) this.#newLater.push(delayedRow(channel, later, encoded, attempts))
+        outcomes.push(hasRoom ? 'stored' : 'delayed-full')
+      } else if (isReplyChannel(channel)) {
         const inbox = inboxOf(channel)
         const target = channel.slice(inbox.length)
         if (!this.#room.has(inbox)) yield* this.#lookAtInbox(inbox)
@@ -143,9 +173,66 @@ export class Transaction implements LineWork {
     turns: readonly LineTurn[],
     options: AdvanceOptions,
   ): SqlWork<{ readonly next: readonly LinedRow[]; readonly lost: readonly LineTurn[] }> {
-    const advanced = yield* this.#lines.advance(this, turns, options)
-    for (const { channel } of advanced.next) this.#room.delete(channel)
-    return advanced
+    const { next, lost } = yield* this.#lines.advance(this, turns, options)
+    for (const { channel } of next) this.#room.delete(channel)
+    const { hold } = options
+    if (!hold) return { next, lost }
+    const [held, others] = divided(next, ({ channel }) => hold.channels.includes(channel))
+    return { next: [...others, ...(yield* this.#later.hold(this.now, held, hold))], lost }
+  }
+
+  *cancel(channel: string, ids: readonly string[]): SqlWork<readonly boolean[]> {
+    yield* this.finish()
+    const found: boolean[] = []
+    for (const id of ids) found.push(yield* this.#later.cancel(channel, id))
+    this.#laterRoom.delete(channel)
+    return found
+  }
+
+  *settle(settlements: readonly EncodedSettlement[]): SqlWork<readonly SettleOutcome[]> {
+    yield* this.finish()
+    const held = yield* this.#later.held(settlements.map(({ message }) => message))
+    const ended: string[] = []
+    const outcomes: SettleOutcome[] = []
+    for (const { message, next } of settlements) {
+      const name = holdName(message.hold.token)
+      if (!held.has(name)) {
+        outcomes.push('lost')
+        continue
+      }
+      if (next?.deliverAt === undefined && next && !(yield* this.#storeNext(next))) {
+        outcomes.push('full')
+        continue
+      }
+      held.delete(name)
+      ended.push(name)
+      if (next?.deliverAt !== undefined) {
+        const { channel, encoded, deliverAt, attempts } = next
+        const expiresAt = next.expiresAt ?? deliverAt + this.#limits.expiryMs
+        const { token } = message.hold
+        this.#newLater.push(againRow(channel, token, deliverAt, encoded, expiresAt, attempts))
+      }
+      outcomes.push('settled')
+    }
+    yield* this.#later.end(ended)
+    return outcomes
+  }
+
+  *renewHolds(messages: readonly HeldMessage[], leaseMs: number): SqlWork<readonly HeldMessage[]> {
+    yield* this.finish()
+    const held = yield* this.#later.held(messages)
+    const still = messages.filter(({ hold }) => held.has(holdName(hold.token)))
+    const expiresAt = this.now + leaseMs
+    yield* this.#later.renew([...held], expiresAt)
+    return still.map((message) => ({ ...message, hold: { ...message.hold, expiresAt } }))
+  }
+
+  /** Puts up to `most` rows whose time has come on their channels; returns how many were due. */
+  *releaseLater(most: number): SqlWork<number> {
+    yield* this.finish()
+    this.#room.clear()
+    this.#laterRoom.clear()
+    return yield* this.#later.release(this, most, this.#limits.expiryMs)
   }
 
   renewLines(turns: readonly LineTurn[], leaseMs: number): SqlWork<readonly LineTurn[]> {
@@ -268,18 +355,29 @@ export class Transaction implements LineWork {
     yield* this.#flushMemberships()
   }
 
-  /** Puts rows `[id, ...columns]` back; one with a turn only if the turn has not lapsed. */
+  /**
+   * Puts rows `[id, ...columns]` back: one with a hold only if that has not lapsed, one with a turn
+   * alone only if the turn has not.
+   */
   *handBack(
     given: readonly (readonly SqlValue[])[],
-    turns: readonly (LineTurn | undefined)[],
+    messages: readonly Pick<IncomingMessage, 'channel' | 'turn' | 'hold'>[],
   ): SqlWork<void> {
+    yield* this.finish()
     const back: (readonly SqlValue[])[] = []
+    const held = yield* this.#later.held(
+      messages.flatMap(({ channel, hold }) => (hold ? [{ channel, hold }] : [])),
+    )
     for (const [place, row] of given.entries()) {
-      const turn = turns[place]
+      const { turn, hold } = messages[place] ?? {}
       const [id, expiresAt] = [row[0] as number, row[5] as number]
-      if (!turn || (yield* this.#lines.handBack(turn, id, expiresAt))) back.push(row)
+      const isHeld = hold !== undefined && held.has(holdName(hold.token))
+      const mayGo = hold === undefined || isHeld
+      const isReady = !turn || !mayGo || (yield* this.#lines.handBack(turn, id, expiresAt))
+      if (mayGo && (isReady || isHeld)) back.push(row)
       else this.lapsedCount++
     }
+    yield* this.#later.end([...held])
     yield* this.#statements.insertWithIds(back)
     for (const [, channel] of back) this.writtenChannels.add(channel as string)
   }
@@ -293,8 +391,8 @@ export class Transaction implements LineWork {
   /** Removes every message, membership and announcement; open inboxes stay open. */
   *flush(): SqlWork<void> {
     yield* this.finish()
-    const { message, membership, line, process, outbox } = this.#statements.tables
-    for (const table of [message, membership, line, process, outbox])
+    const { message, membership, line, later, process, outbox } = this.#statements.tables
+    for (const table of [message, membership, line, later, process, outbox])
       yield* change(`DELETE FROM ${table}`, [])
     this.#forget()
   }
@@ -308,9 +406,25 @@ export class Transaction implements LineWork {
     channels: readonly string[],
     max: number,
     turn: number,
-    lines?: LineOptions,
+    { lines, hold }: Pick<ReceiveOptions, 'lines' | 'hold'> = {},
   ): SqlWork<void> {
     yield* this.finish()
+    yield* this.#claim(claimed, channels, max, turn, lines)
+    if (!hold) return
+    for (const [place, { channel, rows: taken }] of claimed.entries()) {
+      if (!hold.channels.includes(channel)) continue
+      const placed = taken.map((row) => ({ ...row, channel }))
+      claimed[place] = { channel, rows: yield* this.#later.hold(this.now, placed, hold) }
+    }
+  }
+
+  *#claim(
+    claimed: Claimed[],
+    channels: readonly string[],
+    max: number,
+    turn: number,
+    lines: LineOptions | undefined,
+  ): SqlWork<void> {
     const plain = lines ? channels.filter((each) => !lines.channels.includes(each)) : channels
     if (!lines || plain.length === channels.length) {
       yield* this.#claimPlain(claimed, plain, max, turn)
@@ -369,6 +483,8 @@ export class Transaction implements LineWork {
     yield* this.#flushMemberships()
     if (this.#newRows.length > 0) yield* this.#statements.insert(this.#newRows)
     this.#newRows.length = 0
+    if (this.#newLater.length > 0) yield* this.#statements.insertLater(this.#newLater)
+    this.#newLater.length = 0
   }
 
   *#claimOn(channel: string, most: number): SqlWork<readonly MessageRow[]> {
@@ -408,6 +524,23 @@ export class Transaction implements LineWork {
     }
     this.#add([channel, rowKind.work, null, content, expiresAt, 0])
     return ['stored']
+  }
+
+  /** Whether a message for later finds room on its channel, or another of its name there. */
+  *#hasRoomLater(channel: string, id: string): SqlWork<boolean> {
+    const most = this.#limits.delayedCapacity
+    let room = this.#laterRoom.get(channel)
+    if (room === undefined) room = most - (yield* this.#later.delayed(channel, most))
+    if (room > 0) this.#laterRoom.set(channel, room - 1)
+    else if (!(yield* this.#later.isKnown(channel, id))) return false
+    return true
+  }
+
+  /** Stores what comes in the place of a message that was held. */
+  *#storeNext({ channel, encoded, expiresAt, attempts }: EncodedMessage): SqlWork<boolean> {
+    if (!this.#room.has(channel)) yield* this.#lookAtChannel(channel)
+    const expiry = expiresAt ?? this.now + this.#limits.expiryMs
+    return this.#store([channel, rowKind.work, null, encoded, expiry, attempts]) === 'stored'
   }
 
   /** Stores a message in a channel or inbox that was looked at. */
@@ -458,6 +591,7 @@ export class Transaction implements LineWork {
 
   #forget(): void {
     this.#room.clear()
+    this.#laterRoom.clear()
     this.seenElsewhere.clear()
     this.#groups.clear()
   }
@@ -471,4 +605,10 @@ function groupNameOf(key: string): string | undefined {
   } catch {
     return undefined
   }
+}
+
+function divided<T>(items: readonly T[], isFirst: (item: T) => boolean): [T[], T[]] {
+  const [first, others]: [T[], T[]] = [[], []]
+  for (const item of items) (isFirst(item) ? first : others).push(item)
+  return [first, others]
 }

@@ -30,6 +30,11 @@ const calls: Readonly<Record<string, (backend: ChannelBackend) => Promise<unknow
     backend.handBack([
       { id: 1, channel: 'news', content: {}, expiresAt: Date.UTC(2099, 0), attempts: 0 },
     ]),
+  cancel: (backend) => backend.cancel('news', ['id']),
+  settle: (backend) =>
+    backend.settle([{ message: { channel: 'news', hold: { token: 'none', expiresAt: 0 } } }]),
+  renewHolds: (backend) =>
+    backend.renewHolds([{ channel: 'news', hold: { token: 'none', expiresAt: 0 } }], 1_000),
   openInbox: (backend) => backend.openInbox<string>(),
   groupAdd: (backend) => backend.groupAdd([{ group: 'chat', channel: 'member' }]),
   groupDiscard: (backend) => backend.groupDiscard([{ group: 'chat', channel: 'member' }]),

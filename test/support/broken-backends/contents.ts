@@ -89,7 +89,7 @@ export const contentFaults: readonly Fault[] = [
   ['assigns keys one by one', 'C1 C16', storesOf(AssignsKeys)],
   ['reads content after the call has returned', 'C4', storesOf(ReadsContentLater)],
   ['stores what it rejects as too large', 'C12', storesOf(StoresTooLarge)],
-  ['turns bytes into numbers', 'C4 C16', storesOf(BytesBecomeNumbers)],
+  ['turns bytes into numbers', 'C4 C16 D9 A1', storesOf(BytesBecomeNumbers)],
   ['empties content with dates', 'C17', storesOf(DropsInvalidValues)],
   ['turns undefined into null', 'C21', storesOf(TurnsUndefinedIntoNull)],
 ]

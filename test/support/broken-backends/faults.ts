@@ -3,6 +3,7 @@ import { channelFaults } from './channels.ts'
 import { contentFaults } from './contents.ts'
 import { groupFaults } from './groups.ts'
 import { inboxFaults } from './inboxes.ts'
+import { laterFaults } from './later.ts'
 import { lifecycleFaults } from './lifecycle.ts'
 import { limitFaults } from './limits.ts'
 import { lineFaults } from './lines.ts'
@@ -18,6 +19,7 @@ export const faults: readonly Fault[] = [
   ...channelFaults,
   ...contentFaults,
   ...limitFaults,
+  ...laterFaults,
   ...groupFaults,
   ...inboxFaults,
   ...lineFaults,

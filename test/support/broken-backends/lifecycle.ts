@@ -108,6 +108,6 @@ export const lifecycleFaults: readonly Fault[] = [
   ['stores what it says it could not store', 'C22', storesInVain],
   ['keeps a timer after it has closed', 'X5', storesOf(KeepsTimerAfterClose)],
   ['opens only once', 'X6', storesOf(OpensOnce)],
-  ['takes all stores for one', 'X1 X7', storesAreOne],
-  ['empties the store when it closes', 'X2 X3 X8', storesOf(CloseFlushes)],
+  ['takes all stores for one', 'D9 X1 X7', storesAreOne],
+  ['empties the store when it closes', 'D5 A1 X2 X3 X8', storesOf(CloseFlushes)],
 ]

@@ -12,6 +12,7 @@ describe('resolveLimits', () => {
       capacity: 1_000,
       inboxCapacity: 10_000,
       lineCapacity: 100,
+      delayedCapacity: 10_000,
       expiryMs: 60_000,
       groupExpiryMs: 60_000,
       maxContentBytes: 1_048_576,

@@ -14,6 +14,7 @@ const pages = [
   'docs/backend-contract.md',
   'docs/backends.md',
   'docs/concepts.md',
+  'docs/delivery.md',
   'docs/deploying.md',
   'docs/errors.md',
   'docs/getting-started.md',

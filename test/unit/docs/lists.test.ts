@@ -147,14 +147,16 @@ describe('docs/operating.md', () => {
 })
 
 function backendDefaults() {
-  const { capacity, inboxCapacity, lineCapacity, expiryMs, groupExpiryMs, maxContentBytes } =
-    new MemoryBackend().limits
+  const { capacity, inboxCapacity, lineCapacity, delayedCapacity, ...limits } = new MemoryBackend()
+    .limits
+  const { expiryMs, groupExpiryMs, maxContentBytes } = limits
   const expiries = { expiryMs, groupExpiryMs }
   return {
     capacity,
     channelCapacity: [],
     inboxCapacity,
     lineCapacity,
+    delayedCapacity,
     ...expiries,
     maxContentBytes,
   }

@@ -108,13 +108,13 @@ describe('SqliteBackend', () => {
     it('are refused with ERR_INVALID_CONFIG when a newer version made them', async () => {
       await open().open()
       const database = openDatabase(file)
-      database.exec("UPDATE channelkit_meta SET value = '4' WHERE name = 'schema-version'")
+      database.exec("UPDATE channelkit_meta SET value = '5' WHERE name = 'schema-version'")
       database.close()
 
       const error = await faultOf(open().send(numbered('news', 1)))
 
       expect(error.code).toBe('ERR_INVALID_CONFIG')
-      expect(error.message).toMatch(/schema version 4, newer than 3/)
+      expect(error.message).toMatch(/schema version 5, newer than 4/)
     })
 
     it('are brought from version 1 to this one with what lies in them', async () => {
