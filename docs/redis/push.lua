@@ -48,11 +48,14 @@ local function note_done(order, outcome)
 end
 
 local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
+local taken = base .. 'taken'
 local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
 local function is_message(entry)
   local kind = string.byte(entry)
   return kind == 109 or kind == 103 or kind == 98
 end
+-- Higher than all before, also behind a failover or loss of data that took the last ones away.
+local function next_number(last) return shown(math.max(tonumber(last or 0) + 1, now * 1000)) end
 -- How many messages an entry has.
 local function size_of(entry)
   if string.byte(entry) ~= 98 then return 1 end
@@ -61,7 +64,7 @@ end
 local function note_blocks(more)
   if more ~= 0 then call('HINCRBY', meta, 'b', more) end
 end
-local function note_expiry(least, most)
+local function note_expiry(least, most, is_new)
   local found = call('HMGET', meta, 'f', 'u')
   local first, last = tonumber(found[1] or 9e15), tonumber(found[2] or 0)
   if least < first then call('HSET', meta, 'f', shown(least)) end
@@ -69,7 +72,7 @@ local function note_expiry(least, most)
     call('HSET', meta, 'u', shown(most + slack))
     keep(queue, most + slack - now + day)
     keep(meta, most + slack - now + day)
-  end
+  elseif is_new then call('PEXPIRE', queue, shown(last - now + day)) end
 end
 local function reclaim()
   local first = tonumber(call('HGET', meta, 'f') or 0)
@@ -146,18 +149,24 @@ if #new > 0 then
   local handed = false
   if found[3] == '1' then
     call('HSET', meta, 'w', '0')
-    if waiting == 0 then
+    if added > 0 then
+      -- What is published may be lost, and a change of membership must not.
+      call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
+    elseif waiting == 0 then
       pack_all('', new)
-      local number = shown(tonumber(found[4] or 0) + 1)
+      local number = next_number(found[4])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HINCRBY', meta, 'h', 1) end
+      if handed then call('HSET', meta, 'h', number) end
     end
   end
   if not handed then
-    for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
+    local length
+    for i = 1, #new, 1000 do
+      length = call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new)))
+    end
     if added > 0 then call('HINCRBY', meta, 'n', added) end
     if order.m then note_blocks(order.m - 1) end
-    note_expiry(least, most)
+    note_expiry(least, most, length == #new)
   end
 end
 local outcome = table.concat(refused, ',')

@@ -99,23 +99,25 @@ local function wake(name)
     if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
   end
 end
--- Notes that messages of these times of expiry were put on a channel.
-local function note_expiry(name, least, most)
+-- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
+local function note_expiry(name, least, most, is_new)
   local found = call('HGET', channels, name)
   local first, last = 0, 0
   if found then
     first, last = tonumber(string.sub(found, 1, 16)), tonumber(string.sub(found, 18))
+    if is_new and most <= last then call('PEXPIRE', list(name), shown(last - now + slack)) end
     if first <= least and most <= last then return end
     first = math.min(first, least)
   else
     first = least
   end
-  if most > last then
-    last = most + slack
+  local is_longer = most > last
+  if is_longer then last = most + slack end
+  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
+  if is_longer then
     keep(list(name), last - now + slack)
     keep(channels, math.max(last - now + slack, day))
   end
-  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
 end
 -- Deletes expired messages of a channel: those at its head, or when there are none all.
 local function reclaim(name, thorough)
@@ -178,13 +180,13 @@ local function put_back(name, entry)
       end
     end
   end
-  note_expiry(name, expiry, expiry)
+  note_expiry(name, expiry, expiry, not head)
   wake(name)
 end
 -- Puts an entry at the end of a channel, under a new id.
 local function append(name, rest, expiry)
-  call('RPUSH', list(name), digits(first_id(1)) .. rest)
-  note_expiry(name, expiry, expiry)
+  local length = call('RPUSH', list(name), digits(first_id(1)) .. rest)
+  note_expiry(name, expiry, expiry, length == 1)
   wake(name)
 end
 local function keep_later(ms)
@@ -360,8 +362,8 @@ if not order.o and not order.e then
   if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
     local entries = {}
     for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
-    call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, now + order.x, now + order.x)
+    local length = call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, now + order.x, now + order.x, length == count)
     wake(name)
     first = count + 1
   end
@@ -398,8 +400,8 @@ end
 for c, entries in pairs(new) do
   if #entries > 0 then
     local name = order.c[c]
-    call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, least[c], most[c])
+    local length = call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, least[c], most[c], length == #entries)
     wake(name)
   end
 end

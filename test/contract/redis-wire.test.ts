@@ -50,6 +50,9 @@ describe('docs/redis-wire.md', () => {
         { group, channel: 'work' },
       ]),
     )
+    await inbox.receive({ max: 9, waitMs: 0 })
+    const deliverAt = Date.now() + 60_000
+    await backend.send([{ channel: 'elsewhere', content: {}, deliverAt }])
     const message = { channel: 'lined', content: { reply_channel: reply } }
     await backend.send([{ ...message, channel: 'elsewhere' }, message, message, message])
     await backend.send([{ channel: reply, content: {} }])
@@ -82,6 +85,42 @@ describe('docs/redis-wire.md', () => {
     ).toEqual([])
     stop.abort(new Error('enough'))
     await expect(waiting).rejects.toThrow('enough')
+    await backend.close()
+  })
+
+  it('is right that a list which was drained and filled again has a time to live', async () => {
+    const prefix = 'drained:'
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix })
+    const inbox = await backend.openInbox<string>()
+    const reply = inbox.newChannel('ann')
+    const ends = { expiresAt: Date.now() + 30_000 }
+    const group = [{ group: 'g', channel: reply }]
+    const fill: readonly (() => Promise<unknown>)[] = [
+      () => backend.send([{ channel: 'a', content: {} }]),
+      () => backend.send(['a', 'b'].map((channel) => ({ channel, content: {}, ...ends }))),
+      () => backend.send([{ channel: reply, content: {} }]),
+      () => backend.send([{ channel: reply, content: {}, ...ends }]),
+      () => backend.groupAdd(group),
+    ]
+    const strange: string[] = []
+
+    for (const again of [false, true]) {
+      for (const [place, each] of fill.entries()) {
+        await each()
+        for (const key of await admin.keys(`${prefix}*`)) {
+          if ((await admin.pTTL(key)) <= 0) strange.push(`${again} ${place} ${key}`)
+        }
+        const taken = await backend.receive(['a', 'b'], { max: 9, waitMs: 0 })
+        await inbox.receive({ max: 9, waitMs: 0 })
+        await backend.handBack(taken.slice(0, 1))
+        for (const key of await admin.keys(`${prefix}*`)) {
+          if ((await admin.pTTL(key)) <= 0) strange.push(`behind ${again} ${place} ${key}`)
+        }
+        await backend.receive(['a', 'b'], { max: 9, waitMs: 0 })
+      }
+    }
+
+    expect(strange).toEqual([])
     await backend.close()
   })
 })

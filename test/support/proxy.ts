@@ -7,14 +7,18 @@ export interface Proxy {
   readonly port: number
   /** Breaks every connection and takes no new one, until the returned function has run. */
   cut(): Promise<() => Promise<void>>
+  /** From now on nothing that the server says on a connection of now arrives, until they are cut. */
+  silence(): void
   close(): Promise<void>
 }
 
 /** Starts a proxy in front of a server's Unix socket. */
 export async function startProxy(socketPath: string): Promise<Proxy> {
   const sockets = new Set<Socket>()
+  const pairs = new Map<Socket, Socket>()
   const server = createServer({ noDelay: true }, (client) => {
     const upstream = connect(socketPath)
+    pairs.set(upstream, client)
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -24,6 +28,7 @@ export async function startProxy(socketPath: string): Promise<Proxy> {
       from.on('error', () => to.destroy())
       from.on('close', () => {
         sockets.delete(from)
+        pairs.delete(from)
         to.destroy()
       })
     }
@@ -44,6 +49,12 @@ export async function startProxy(socketPath: string): Promise<Proxy> {
       return async () => {
         server.listen(port, '127.0.0.1')
         await once(server, 'listening')
+      }
+    },
+    silence() {
+      for (const [upstream, client] of pairs) {
+        upstream.unpipe(client)
+        upstream.resume()
       }
     },
     async close() {

@@ -6,15 +6,22 @@ import { Wait } from './wait.ts'
 /** What a look into an inbox found. */
 export interface Taken {
   readonly isOpen: boolean
-  /** How often the inbox was handed entries in its life. */
+  /** The number of the last entries that the inbox was handed. */
   readonly handed: number
   readonly entries: readonly Buffer[]
+  /** Number of the answer. */
+  readonly answer: string
 }
 
 export interface InboxReaderOptions {
   readonly clock: Clock
-  /** Takes up to `max` entries, or tells the inbox that its reader waits. */
-  readonly take: (max: number, waits: boolean) => Promise<Taken>
+  /**
+   * Takes up to `max` entries, or tells the inbox that its reader waits.
+   *
+   * @param last - number of the last answer: what an answer held that was lost is given again, as
+   *   far as it changed memberships.
+   */
+  readonly take: (max: number, waits: boolean, last: string) => Promise<Taken>
   /** Opens the inbox again, which the server has lost. */
   readonly reopen: () => Promise<void>
 }
@@ -33,6 +40,7 @@ export class InboxReader {
   readonly #options: InboxReaderOptions
   readonly #arrived: RawInboxEntry[] = []
   #handed = 0
+  #answer = '0'
   #wait: Wait | undefined
   #onArrival: (() => void) | undefined
 
@@ -48,8 +56,12 @@ export class InboxReader {
   /** To be called with what is published for the inbox. */
   readonly hear = (message: Buffer): void => {
     const space = message.indexOf(0x20)
-    // Without entries it tells what was lost together with a connection.
-    this.#handed = Number(message.toString('latin1', 0, space))
+    const number = Number(message.toString('latin1', 0, space))
+    const hasEntries = space + 1 < message.length
+    // While a slot moves, both its masters may tell the same.
+    if (hasEntries && number <= this.#handed) return
+    // Without entries it wakes, or tells what was lost together with a connection.
+    this.#handed = Math.max(this.#handed, number)
     for (const { entry } of unpack(message, space + 1)) readInboxEntry(entry, this.#arrived)
     this.#onArrival?.()
     this.#wait?.wake()
@@ -99,11 +111,12 @@ export class InboxReader {
 
   async #look(max: number, waits: boolean): Promise<void> {
     const { take, reopen } = this.#options
-    let taken = await take(max, waits)
+    let taken = await take(max, waits, this.#answer)
     if (!taken.isOpen) {
       await reopen()
-      taken = await take(max, waits)
+      taken = await take(max, waits, this.#answer)
     }
+    this.#answer = taken.answer
     if (taken.handed > this.#handed) await this.#arrival(taken.handed)
     for (const entry of taken.entries) readInboxEntry(entry, this.#arrived)
   }

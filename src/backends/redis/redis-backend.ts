@@ -188,7 +188,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     { mark }: SendOptions = {},
   ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
-    if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
+    const [first] = messages
+    if (first && messages.length === 1 && first.deliverAt === undefined) {
+      return this.#sendOne(first, mark)
+    }
     const failures: SendFailure[] = []
     /** Inbox, '' for work channels or `forLater` → what goes there, and its places in `messages`. */
     const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
@@ -411,16 +414,19 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const base = this.#bases.inbox(name)
     const reader = new InboxReader({
       clock: this.limits.clock,
-      take: async (max, waits) => {
-        const [, isOpen, handed, packed] = await this.#call<[Buffer, number, number, Buffer]>(
+      take: async (max, waits, last) => {
+        const [, isOpen, handed, packed, answer] = await this.#call<
+          [Buffer, number, number, Buffer, Buffer]
+        >(
           scripts.take,
           base,
           String(max),
           waits ? '1' : '0',
           String(this.#deadline().d ?? ''),
+          last,
         )
         const entries = unpack(packed).map(({ entry }) => entry)
-        return { isOpen: isOpen === 1, handed, entries }
+        return { isOpen: isOpen === 1, handed, entries, answer: answer.toString('latin1') }
       },
       reopen: () => this.#heal(),
     })
@@ -603,15 +609,15 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const base = this.#bases.inbox(inbox)
     const own = this.#inboxes.get(inbox)
     if (own) await this.#openInbox(inbox)
-    const unread = await this.#call<Buffer[]>(scripts.unreadDiscards, base)
-    const discards = [...(own?.reader.arrived ?? [])]
-    for (const entry of unread) readInboxEntry(entry, discards)
-    const ended = new Set(
-      discards
-        .filter(({ kind }) => kind === 'd')
-        .map(({ target, rest }) => `${inbox}${target} ${rest.toString()}`),
-    )
-    const live = held.filter(({ group, channel }) => !ended.has(`${channel} ${group}`))
+    const unread = await this.#call<Buffer[]>(scripts.unreadChanges, base)
+    const entries = [...(own?.reader.arrived ?? [])]
+    for (const entry of unread) readInboxEntry(entry, entries)
+    /** What it has yet to read: of each membership the last change. */
+    const changes = new Map<string, string>()
+    for (const { kind, target, rest } of entries) {
+      if (kind === 'a' || kind === 'd') changes.set(`${inbox}${target} ${rest.toString()}`, kind)
+    }
+    const live = held.filter(({ group, channel }) => changes.get(`${channel} ${group}`) !== 'd')
     await this.#forGroups(live, async (group, channels, name) => {
       const still = channels.filter((channel) => isHeld({ group: name, channel }))
       if (still.length > 0) await this.#call(scripts.record, group, ms, ...still)

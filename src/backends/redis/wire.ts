@@ -40,9 +40,12 @@ import { createHash } from 'node:crypto'
  *   of what else would stand behind its expiry.
  * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `b` how many
  *   messages the blocks have beyond one each, `w` whether
- *   its reader waits, `h` how often it was handed entries, `f` and `u` as in `channels`.
- *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, a
- *   space, and the entries, packed.
+ *   its reader waits, `h` the number of the last entries it was handed, `f` and `u` as in `channels`, `t` the number of the
+ *   last answer with changes of membership, `v` that these lie in `taken`.
+ *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, higher
+ *   than all before, a space, and the entries, packed. Where it is to look, or to learn what it has missed, there are none.
+ *   Changes of membership are never handed over, since what is published may be lost.
+ * - `taken` list, the changes of membership that were taken last, until the reader says that it has them.
  * - `groups` sorted set, group → until when it may have members here.
  *
  * In a group: `m` sorted set, member → its expiry; `i` hash, inbox or work channel → how many members.
@@ -159,23 +162,25 @@ local function wake(name)
     if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
   end
 end
--- Notes that messages of these times of expiry were put on a channel.
-local function note_expiry(name, least, most)
+-- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
+local function note_expiry(name, least, most, is_new)
   local found = call('HGET', channels, name)
   local first, last = 0, 0
   if found then
     first, last = tonumber(string.sub(found, 1, 16)), tonumber(string.sub(found, 18))
+    if is_new and most <= last then call('PEXPIRE', list(name), shown(last - now + slack)) end
     if first <= least and most <= last then return end
     first = math.min(first, least)
   else
     first = least
   end
-  if most > last then
-    last = most + slack
+  local is_longer = most > last
+  if is_longer then last = most + slack end
+  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
+  if is_longer then
     keep(list(name), last - now + slack)
     keep(channels, math.max(last - now + slack, day))
   end
-  call('HSET', channels, name, digits(first) .. ' ' .. digits(last))
 end
 -- Deletes expired messages of a channel: those at its head, or when there are none all.
 local function reclaim(name, thorough)
@@ -238,13 +243,13 @@ local function put_back(name, entry)
       end
     end
   end
-  note_expiry(name, expiry, expiry)
+  note_expiry(name, expiry, expiry, not head)
   wake(name)
 end
 -- Puts an entry at the end of a channel, under a new id.
 local function append(name, rest, expiry)
-  call('RPUSH', list(name), digits(first_id(1)) .. rest)
-  note_expiry(name, expiry, expiry)
+  local length = call('RPUSH', list(name), digits(first_id(1)) .. rest)
+  note_expiry(name, expiry, expiry, length == 1)
   wake(name)
 end
 local function keep_later(ms)
@@ -448,8 +453,8 @@ if not order.o and not order.e then
   if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
     local entries = {}
     for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
-    call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, now + order.x, now + order.x)
+    local length = call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, now + order.x, now + order.x, length == count)
     wake(name)
     first = count + 1
   end
@@ -486,8 +491,8 @@ end
 for c, entries in pairs(new) do
   if #entries > 0 then
     local name = order.c[c]
-    call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, least[c], most[c])
+    local length = call('RPUSH', list(name), unpack(entries))
+    note_expiry(name, least[c], most[c], length == #entries)
     wake(name)
   end
 end
@@ -1080,11 +1085,14 @@ return call('ZRANGE', base .. 'inboxes', 0, -1)
 
 const inboxLibrary = `${library}
 local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
+local taken = base .. 'taken'
 local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
 local function is_message(entry)
   local kind = string.byte(entry)
   return kind == 109 or kind == 103 or kind == 98
 end
+-- Higher than all before, also behind a failover or loss of data that took the last ones away.
+local function next_number(last) return shown(math.max(tonumber(last or 0) + 1, now * 1000)) end
 -- How many messages an entry has.
 local function size_of(entry)
   if string.byte(entry) ~= 98 then return 1 end
@@ -1093,7 +1101,7 @@ end
 local function note_blocks(more)
   if more ~= 0 then call('HINCRBY', meta, 'b', more) end
 end
-local function note_expiry(least, most)
+local function note_expiry(least, most, is_new)
   local found = call('HMGET', meta, 'f', 'u')
   local first, last = tonumber(found[1] or 9e15), tonumber(found[2] or 0)
   if least < first then call('HSET', meta, 'f', shown(least)) end
@@ -1101,7 +1109,7 @@ local function note_expiry(least, most)
     call('HSET', meta, 'u', shown(most + slack))
     keep(queue, most + slack - now + day)
     keep(meta, most + slack - now + day)
-  end
+  elseif is_new then call('PEXPIRE', queue, shown(last - now + day)) end
 end
 local function reclaim()
   local first = tonumber(call('HGET', meta, 'f') or 0)
@@ -1193,18 +1201,24 @@ if #new > 0 then
   local handed = false
   if found[3] == '1' then
     call('HSET', meta, 'w', '0')
-    if waiting == 0 then
+    if added > 0 then
+      -- What is published may be lost, and a change of membership must not.
+      call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
+    elseif waiting == 0 then
       pack_all('', new)
-      local number = shown(tonumber(found[4] or 0) + 1)
+      local number = next_number(found[4])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HINCRBY', meta, 'h', 1) end
+      if handed then call('HSET', meta, 'h', number) end
     end
   end
   if not handed then
-    for i = 1, #new, 1000 do call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new))) end
+    local length
+    for i = 1, #new, 1000 do
+      length = call('RPUSH', queue, unpack(new, i, math.min(i + 999, #new)))
+    end
     if added > 0 then call('HINCRBY', meta, 'n', added) end
     if order.m then note_blocks(order.m - 1) end
-    note_expiry(least, most)
+    note_expiry(least, most, length == #new)
   end
 end
 local outcome = table.concat(refused, ',')
@@ -1214,35 +1228,53 @@ return {shown(now), expired, outcome}
 )
 
 /**
- * `{reply.…!}`, now, most entries, `1` to wait when there is none, until when or nothing. Returns now, `1` when the inbox is
- * open, how often it was handed entries, and packed entries, expired ones among them.
+ * `{reply.…!}`, now, most entries, `1` to wait when there is none, until when or nothing, and the number that the last
+ * answer had: changes of membership in an answer that was lost come again. Returns now, `1` when the inbox is open, the number of the last entries it was handed, and packed entries, expired ones among them,
+ * and the number of this answer.
  */
 const take = script(
   'take',
   inboxLibrary,
   `
-local found = call('HMGET', meta, 'o', 'h')
+local found = call('HMGET', meta, 'o', 'h', 't', 'v')
 if ARGV[4] ~= '' and now > tonumber(ARGV[4]) then
-  return {shown(now), 1, tonumber(found[2] or 0), ''}
+  return {shown(now), 1, tonumber(found[2] or 0), '', ARGV[5]}
+end
+local answer = found[3] or '0'
+local again = {}
+if found[4] then
+  if ARGV[5] == answer then
+    call('DEL', taken)
+    call('HDEL', meta, 'v')
+  else again = call('LRANGE', taken, 0, -1) end
 end
 local got = call('LPOP', queue, tonumber(ARGV[2])) or {}
-local changes, more = 0, 0
+local changes, more = {}, 0
 for i = 1, #got do
   local kind = string.byte(got[i])
   if kind == 98 then more = more + size_of(got[i]) - 1
-  elseif not is_message(got[i]) then changes = changes + 1 end
+  elseif not is_message(got[i]) then changes[#changes + 1] = got[i] end
 end
+pack_all('', again)
 pack_all('', got)
-if changes > 0 then call('HINCRBY', meta, 'n', -changes) end
+if #changes > 0 then
+  answer = next_number(answer)
+  call('HSET', meta, 't', answer, 'v', '1')
+  for i = 1, #changes, 1000 do
+    call('RPUSH', taken, unpack(changes, i, math.min(i + 999, #changes)))
+  end
+  keep(taken, day)
+  call('HINCRBY', meta, 'n', -#changes)
+end
 note_blocks(-more)
-if #got == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
-return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed)}
+if #got + #again == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
+return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed), answer}
 `,
 )
 
 /**
  * `{reply.…!}`, now, milliseconds, PUBLISH or SPUBLISH or nothing: opens the inbox, or keeps it open so
- * much longer, and publishes to its reader how often it was handed entries. Returns `1` when it was open.
+ * much longer, and publishes to its reader the number of the last entries it was handed. Returns `1` when it was open.
  */
 const openInbox = script(
   'openInbox',
@@ -1286,15 +1318,18 @@ return {count, oldest}
 `,
 )
 
-/** `{reply.…!}`, now. Returns the discards that were not taken yet, as entries. */
-const unreadDiscards = script(
-  'unreadDiscards',
+/**
+ * `{reply.…!}`, now. Returns the changes of membership that were not taken yet, behind those whose reader may not
+ * have them, as entries.
+ */
+const unreadChanges = script(
+  'unreadChanges',
   inboxLibrary,
   `
-local found = {}
+local found = call('LRANGE', taken, 0, -1)
 if tonumber(call('HGET', meta, 'n') or 0) > 0 then
   for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
-    if string.byte(entry) == 100 then found[#found + 1] = entry end
+    if not is_message(entry) then found[#found + 1] = entry end
   end
 end
 return found
@@ -1322,7 +1357,7 @@ for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
   if is_message(entry) then count = count + size_of(entry) end
 end
 local held = call('ZRANGE', groups, 0, -1)
-call('DEL', queue, meta, groups)
+call('DEL', queue, taken, meta, groups)
 return {count, held}
 `,
 )
@@ -1332,8 +1367,8 @@ const flushInbox = script(
   'flushInbox',
   inboxLibrary,
   `
-call('DEL', queue, groups)
-call('HDEL', meta, 'n', 'b', 'f', 'u')
+call('DEL', queue, taken, groups)
+call('HDEL', meta, 'n', 'b', 'f', 'u', 'v')
 return 1
 `,
 )
@@ -1489,7 +1524,7 @@ export const scripts = {
   openInbox,
   cleanInbox,
   lookAtInbox,
-  unreadDiscards,
+  unreadChanges,
   noteGroups,
   closeInbox,
   flushInbox,

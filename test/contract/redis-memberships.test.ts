@@ -1,0 +1,104 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { RedisBackend } from 'channelkit/redis'
+import { afterAll, describe, expect, it } from 'vitest'
+import { startProxy } from '../support/proxy.ts'
+import { redisUrlIn } from '../support/redis-store.ts'
+import { startRedis } from '../support/service-process.ts'
+
+const redis = await startRedis()
+
+afterAll(() => redis[Symbol.asyncDispose]())
+
+/** An interface server behind a proxy, and a worker that reaches the server by itself. */
+async function startSite(prefix: string) {
+  const proxy = await startProxy(join(redis.folder, 'redis.sock'))
+  const url = `redis://127.0.0.1:${proxy.port}`
+  const server = new RedisBackend({ url, prefix, timeoutMs: 1_000 })
+  const worker = new RedisBackend({ url: redisUrlIn(redis.folder), prefix })
+  const inbox = await server.openInbox<string>({ renewal: 'auto' })
+  const stop = new AbortController()
+  const heard: (readonly string[])[] = []
+  const receiving = (async () => {
+    while (!stop.signal.aborted) {
+      try {
+        const deliveries = await inbox.receive({ max: 10, waitMs: 60_000, signal: stop.signal })
+        for (const delivery of deliveries) if ('owners' in delivery) heard.push(delivery.owners)
+      } catch {
+        await sleep(20)
+      }
+    }
+  })()
+  return {
+    proxy,
+    worker,
+    inbox,
+    /** Who gets a message to the group that is sent now. */
+    async tell(group: string): Promise<readonly string[]> {
+      const before = heard.length
+      await worker.groupSend([{ group, content: {} }])
+      const deadline = Date.now() + 2_000
+      while (heard.length === before && Date.now() < deadline) await sleep(10)
+      return [...(heard[before] ?? [])].sort()
+    },
+    async close() {
+      stop.abort(new Error('enough'))
+      await receiving
+      await Promise.all([server.close(), worker.close()])
+      await proxy.close()
+    },
+  }
+}
+
+describe('RedisBackend', () => {
+  it('makes changes of membership good that were lost with a connection', async () => {
+    const { proxy, worker, inbox, tell, close } = await startSite('lost:')
+    const alice = inbox.newChannel('alice')
+    const bob = inbox.newChannel('bob')
+    await worker.groupAdd([{ group: 'room', channel: alice }])
+    const first = await tell('room')
+    await sleep(100)
+
+    proxy.silence()
+    await worker.groupDiscard([{ group: 'room', channel: alice }])
+    await sleep(100)
+    await worker.groupAdd([{ group: 'room', channel: bob }])
+    const mend = await proxy.cut()
+    await mend()
+    await sleep(1_000)
+    await inbox.renew()
+
+    expect(first).toEqual(['alice'])
+    expect(await tell('room')).toEqual(['bob'])
+    expect(await worker.groupChannels('room')).toEqual([bob])
+    await close()
+  })
+
+  it('makes changes good of which the answer was lost that had taken them', async () => {
+    const { proxy, worker, inbox, tell, close } = await startSite('taken:')
+    const alice = inbox.newChannel('alice')
+    const bob = inbox.newChannel('bob')
+    const group = 'room'
+    await worker.groupAdd([{ group, channel: alice }])
+    await tell(group)
+    await worker.groupDiscard([{ group, channel: alice }])
+    await worker.groupAdd([{ group, channel: alice }])
+    await sleep(100)
+    await inbox.renew()
+    const readded = await worker.groupChannels(group)
+
+    proxy.silence()
+    const looking = inbox.renew().catch(() => {})
+    await worker.groupDiscard([{ group, channel: alice }])
+    await worker.groupAdd([{ group, channel: bob }])
+    await sleep(1_100)
+    const mend = await proxy.cut()
+    await mend()
+    await looking
+    await sleep(500)
+
+    expect(readded).toEqual([alice])
+    expect(await tell(group)).toEqual(['bob'])
+    await close()
+  })
+})
