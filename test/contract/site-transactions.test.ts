@@ -94,6 +94,40 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlac
     expect((await receive('news')).map(({ content }) => content.n).sort()).toEqual([1, 2])
   })
 
+  it('lets others send while it is open, and is not skipped by who has read theirs', async () => {
+    // SQLite has one writer at a time.
+    if (!('query' in database.connection)) return
+    await inTransaction(database.connection, async () => {
+      await joinTransaction(database.connection, () => Channel('news').send({ n: 1 }))
+      for (let n = 2; n < 12; n++) {
+        const sentAt = performance.now()
+        await other.backend().send([{ channel: 'news', content: { n } }])
+        expect(performance.now() - sentAt).toBeLessThan(1_000)
+      }
+      expect(await takeAll(backend, 'news')).toHaveLength(10)
+    })
+
+    expect((await receive('news')).map(({ content }) => content)).toEqual([{ n: 1 }])
+  })
+
+  it('keeps the order of lines', async () => {
+    const lines = { channels: ['news'], leaseMs: 5_000 }
+    await inTransaction(database.connection, async () => {
+      await Channel('news').send({ n: 1, reply_channel: 'ada!1' })
+      await Channel('news').send({ n: 2, reply_channel: 'ada!1' })
+    })
+    await backend.send([{ channel: 'news', content: { n: 3, reply_channel: 'ada!1' } }])
+
+    const [first] = await backend.receive(['news'], { max: 9, waitMs: 5_000, lines })
+    const numbers = [first?.content.n]
+    for (let turn = first?.turn; turn !== undefined; ) {
+      const { messages } = await backend.advanceLines([turn], lines)
+      turn = messages[0]?.turn
+      if (messages[0]) numbers.push(messages[0].content.n)
+    }
+    expect(numbers).toEqual([1, 2, 3])
+  })
+
   it('never shows what is rolled back, and leaves the connection ready', async () => {
     await expect(
       inTransaction(database.connection, async () => {
