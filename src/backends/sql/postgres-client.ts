@@ -84,8 +84,8 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
       : `SET LOCAL lock_timeout = ${busyMs}; SET LOCAL idle_in_transaction_session_timeout = ${idleInTransactionMs}; `
     this.#beginText = `BEGIN; ${settings}SELECT pg_advisory_xact_lock(${lock}), pg_current_xact_id()::text AS id`
     const { outbox } = tableNames(tablePrefix, schema)
-    // A statement of its own, which sees what was committed before the lock was had.
-    this.#outboxText = `SELECT EXISTS (SELECT FROM ${outbox})::text AS has_outbox`
+    // As of before it waited for the lock, which is after whatever its callers know of was committed.
+    this.#outboxText = `, EXISTS (SELECT FROM ${outbox})::text AS has_outbox`
   }
 
   expectOutbox(): void {
@@ -150,7 +150,7 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     work: WriteWork<T>,
     stored?: WriteOptions<T>['stored'],
   ): Promise<T> {
-    const begin = `${this.#beginText}; ${this.#outboxText}`
+    const begin = this.#beginText + this.#outboxText
     try {
       const expected = this.#expectsOutbox
       return await this.#transact(connection, begin, () => work(expected), stored, expected)
@@ -175,9 +175,9 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     let id: string
     try {
       result = await this.drive(connection, work())
-      const begun = ((await beginning) as readonly PostgresResult[]).map(({ rows }) => rows[0])
-      id = String(begun.find((row) => row && 'id' in row)?.id)
-      this.#expectsOutbox = begun.at(-1)?.has_outbox === 'true'
+      const begun = ((await beginning) as readonly PostgresResult[]).at(-1)?.rows[0]
+      id = String(begun?.id)
+      this.#expectsOutbox = begun?.has_outbox === 'true'
       if (this.#expectsOutbox && !knowsOutbox) throw unexpectedOutbox
     } catch (error) {
       const [begun] = await Promise.allSettled([beginning])
