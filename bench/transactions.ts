@@ -1,6 +1,6 @@
 /**
  * Transactional sends while senders and workers are killed:
- * `npx tsx bench/transactions.ts [DATABASE] [COUNT] [KILL EVERY]`, on a server that it starts itself.
+ * `node --import tsx bench/transactions.ts [DATABASE] [COUNT] [KILL EVERY]`, on a server that it starts itself.
  *
  * DATABASE is PostgreSQL (the default), MariaDB or SQLite. A third of the transactions roll back by
  * chance. Phantoms are messages of transactions that were not committed, missing are committed ones
