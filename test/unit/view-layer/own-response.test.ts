@@ -302,7 +302,7 @@ describe.each(carriers)('A view over %s', (carrier) => {
         request.socket.destroy()
       },
     )
-    await using site = await serveSite(carrier, { app, http: { responseMs: 500 } })
+    await using site = await serveSite(carrier, { app, http: { responseMs: 2_000 } })
     const client = await RawClient.connect(site.port)
 
     client.write('GET /late HTTP/1.1\r\nHost: a\r\n\r\n')
