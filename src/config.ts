@@ -2,6 +2,7 @@ import type { ChannelBackend } from './backends/channel-backend.ts'
 import type { ChannelDeclarations } from './channel-types.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
+import { type PublishSettings, resolvePublishSettings } from './publish-settings.ts'
 import type { Routing } from './routing.ts'
 import type { AuthConfig, SessionConfig } from './sessions/session-config.ts'
 import type { ViewApp } from './view-layer/view-app.ts'
@@ -35,6 +36,8 @@ export interface Config {
   readonly websocket?: WebSocketSettings
   readonly http?: HttpSettings
   readonly worker?: WorkerSettings
+  /** Where programs in other languages send messages by HTTP. Default nowhere. */
+  readonly publish?: PublishSettings | undefined
   /** The site's sessions: their store and secret, for the session wrappers. */
   readonly session?: SessionConfig
   /**
@@ -60,6 +63,7 @@ const knownKeys: ReadonlySet<string> = new Set([
   'websocket',
   'http',
   'worker',
+  'publish',
   'session',
   'auth',
   'mode',
@@ -84,7 +88,8 @@ export function checkConfig(config: unknown): asserts config is Config {
     }
   }
   checkSections(config as Readonly<Record<string, unknown>>)
-  const { channelBackends, mode } = config as Config
+  const { channelBackends, mode, publish } = config as Config
+  if (publish !== undefined) resolvePublishSettings(publish)
   checkBackends(channelBackends)
   if (channelBackends && !Object.hasOwn(channelBackends, 'default')) {
     throw new ChannelkitError(

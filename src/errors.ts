@@ -31,6 +31,8 @@ export const errorTable = {
   ERR_SESSION_STORE: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_BACKEND_CLOSED: { category: 'operational', httpStatus: 503, closeCode: 1012 },
   ERR_BAD_REQUEST: { category: 'client', httpStatus: 400, closeCode: 1002 },
+  ERR_UNAUTHORIZED: { category: 'client', httpStatus: 401, closeCode: 1008 },
+  ERR_FORBIDDEN: { category: 'client', httpStatus: 403, closeCode: 1008 },
   ERR_REQUEST_TOO_LARGE: { category: 'client', httpStatus: 413, closeCode: 1009 },
   ERR_BAD_HANDSHAKE: { category: 'client', httpStatus: 400, closeCode: 1002 },
 } as const satisfies Record<string, ErrorKind>

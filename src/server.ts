@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ChannelBackend } from './backends/channel-backend.ts'
@@ -7,6 +7,7 @@ import { asksForWebSocket, serveWithoutUpgrade } from './interface-servers/forei
 import { HttpServer } from './interface-servers/http-server.ts'
 import { Hub } from './interface-servers/hub.ts'
 import { peerReader } from './interface-servers/peer.ts'
+import { PublishServer } from './interface-servers/publish-server.ts'
 import {
   type HttpSettings,
   resolveHttpSettings,
@@ -15,10 +16,12 @@ import {
 import { StaticFiles } from './interface-servers/static-files.ts'
 import { refuse, WebSocketServer } from './interface-servers/websocket-server.ts'
 import type { Clock } from './internal/clock.ts'
+import { resolvePublishSettings } from './publish-settings.ts'
 import { Site, setup } from './site.ts'
 import { defaultGraceMs, type Worker } from './worker.ts'
 
 export type { HttpSettings, WebSocketSettings } from './interface-servers/settings.ts'
+export type { PublishSettings, PublishToken } from './publish-settings.ts'
 
 /** What to attach to a server. */
 export interface AttachOptions {
@@ -36,6 +39,13 @@ export interface AttachedServers {
   readonly socketCount: number
   /** The channels the workers of this process consume. */
   readonly channels: readonly string[]
+  /**
+   * Takes over a request for the publish endpoint of the config, on a server whose other requests
+   * are not served through channels; with `http` it is served already.
+   *
+   * @returns false when it is for another path, or there is no such endpoint.
+   */
+  handlePublish(request: IncomingMessage, response: ServerResponse): boolean
   /** Counts of the interface servers and workers of this process, by name. */
   counters(): Readonly<Record<string, number>>
   /**
@@ -135,8 +145,24 @@ export async function attach(
   let http: HttpServer | undefined
   if (servesHttp) {
     http = new HttpServer({ hub, settings: httpSettings, readPeer, staticFiles, isProduction })
-    server.on('request', http.handleRequest)
-    server.on('checkContinue', http.handleContinue)
+  }
+  const publish =
+    config.publish &&
+    new PublishServer({
+      hub,
+      settings: resolvePublishSettings(config.publish),
+      declaration: (channel) => loaded.declaration(channel),
+      requestMs: httpSettings.requestMs,
+    })
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    if (!publish?.serve(request, response)) http?.handleRequest(request, response)
+  }
+  const onContinue = (request: IncomingMessage, response: ServerResponse): void => {
+    if (!publish?.serve(request, response, true)) http?.handleContinue(request, response)
+  }
+  if (http) {
+    server.on('request', onRequest)
+    server.on('checkContinue', onContinue)
   }
 
   return {
@@ -144,6 +170,7 @@ export async function attach(
       return websocket?.socketCount ?? 0
     },
     channels,
+    handlePublish: (request, response) => publish?.serve(request, response) ?? false,
     counters() {
       const total = { ...hub.counters.snapshot() }
       for (const counters of [backend.counters, ...workers.map((each) => each.counters)]) {
@@ -154,11 +181,11 @@ export async function attach(
       return total
     },
     async close() {
-      await Promise.all([websocket?.close(), http?.close()])
+      await Promise.all([websocket?.close(), http?.close(), publish?.close()])
       if (onUpgrade) server.off('upgrade', onUpgrade)
       if (http) {
-        server.off('request', http.handleRequest)
-        server.off('checkContinue', http.handleContinue)
+        server.off('request', onRequest)
+        server.off('checkContinue', onContinue)
       }
       await Promise.race([hub.outbox.drained(), delay(backend.limits.clock, closeDrainMs)])
       if (!backend.supports.multipleProcesses && workers.length > 0) {

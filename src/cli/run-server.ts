@@ -3,7 +3,7 @@ import { announceStart } from './announce-start.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
 import { runUntilSignal } from './run-until-signal.ts'
-import { serve } from './serve.ts'
+import { publishing, serve } from './serve.ts'
 
 export interface RunServerOptions extends CommonOptions, ListenOptions {
   /** False with `--no-worker`. */
@@ -23,6 +23,7 @@ export async function runServer(options: RunServerOptions): Promise<number> {
     })
     announceStart(loaded, 'runserver', {
       listening: url,
+      ...publishing(site),
       backend: describeBackend(site, 'default'),
       consuming: consuming(options, channels),
     })

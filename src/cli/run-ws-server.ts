@@ -4,7 +4,7 @@ import { announceStart } from './announce-start.ts'
 import { describeBackend, loadSite, openBackends, requireMultipleProcesses } from './load-site.ts'
 import type { CommonOptions, ListenOptions } from './options.ts'
 import { runUntilSignal } from './run-until-signal.ts'
-import { serve } from './serve.ts'
+import { publishing, serve } from './serve.ts'
 
 export interface RunWebSocketServerOptions extends CommonOptions, ListenOptions {
   /** Serves HTTP through channels too. */
@@ -20,14 +20,15 @@ export async function runWebSocketServer(options: RunWebSocketServerOptions): Pr
   await openBackends(site, ['default'])
   return runUntilSignal(logger, async () => {
     const server = createHttpServer(site.config.http)
-    if (!acceptAll) server.on('request', (_request, response) => refuseHttp(response))
     const { url, stop } = await serve(server, site, {
       listen: options,
       attach: { http: acceptAll },
+      ...(!acceptAll && { refuse: refuseHttp }),
     })
     announceStart(loaded, 'runwsserver', {
       listening: url.replace(/^http:/, 'ws:'),
       serving: acceptAll ? 'WebSocket and HTTP' : 'WebSocket',
+      ...publishing(site),
       backend: describeBackend(site, 'default'),
     })
     return stop

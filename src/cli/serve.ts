@@ -1,4 +1,5 @@
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
+import { resolvePublishSettings } from '../publish-settings.ts'
 import { type AttachOptions, attach } from '../server.ts'
 import type { Site } from '../site.ts'
 import { listen } from './listen.ts'
@@ -19,9 +20,20 @@ export interface Serving {
 export async function serve(
   server: Server,
   site: Site,
-  options: { readonly listen: ListenOptions; readonly attach: AttachOptions },
+  options: {
+    readonly listen: ListenOptions
+    readonly attach: AttachOptions
+    /** Answers requests that nobody here serves. */
+    readonly refuse?: (response: ServerResponse) => void
+  },
 ): Promise<Serving> {
   const attached = await attach(server, site, options.attach)
+  const { refuse } = options
+  if (refuse) {
+    server.on('request', (request, response) => {
+      if (!attached.handlePublish(request, response)) refuse(response)
+    })
+  }
   const url = await listen(server, options.listen).catch(async (error: unknown) => {
     // What the worker has taken meanwhile is not to be lost.
     await attached.close()
@@ -38,4 +50,9 @@ export async function serve(
       return stillRunning
     },
   }
+}
+
+/** What is told of the publish endpoint, where there is one. */
+export function publishing({ config: { publish } }: Site): { readonly publishing?: string } {
+  return publish ? { publishing: `by POST ${resolvePublishSettings(publish).path}` } : {}
 }

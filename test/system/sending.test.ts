@@ -425,6 +425,58 @@ describe('docs/sending.md', () => {
     expect(await contents(backend, 'orders')).toEqual([{ id: 7 }])
   })
 
+  it.each([
+    ['runserver', []],
+    ['runserver without a worker, before its app', ['runserver', '--no-worker']],
+    ['runwsserver', ['runwsserver']],
+    ['runwsserver for HTTP too', ['runwsserver', '--accept-all']],
+  ])('has a command of curl that sends by %s', async (_what, args) => {
+    const backend = await openSite()
+    const token = 'a1'.repeat(16)
+    await site.write({
+      'app.config.ts': `import config from './channels.config.ts'
+        const app = { fetch: () => new Response('the app', { status: 418 }) }
+        export default { ...config, app }`,
+    })
+    const command = args.length > 0 ? args : ['runserver']
+    const options = ['--port', '0', '--config', 'app.config.ts']
+    const server = site.startWith(
+      { PUBLISH_TOKENS: `${'b'.repeat(32)},${token}` },
+      ...command,
+      ...options,
+    )
+    const url = await server.url()
+    expect(server.stdout).toContain('by POST /channelkit/publish')
+    const screen = 'screen'
+    await backend.groupAdd([{ group: 'kitchen', channel: screen }])
+    const [, line = ''] = /```sh\n(curl [^`]+)```/.exec(page) ?? []
+    const curl = line.replace('http://localhost:8000', url)
+
+    const sent = await run('/bin/sh', ['-c', curl], { env: { PUBLISH_TOKEN: token } })
+    const refused = await run('/bin/sh', ['-c', curl], { env: { PUBLISH_TOKEN: 'x' } })
+    const elsewhere = await fetch(`${url}/channelkit/publish/`, { method: 'POST' })
+
+    expect(sent).toMatchObject({ exitCode: 0, stdout: '{"sent":1}\n' })
+    expect(refused.exitCode).toBe(22)
+    expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: 'ERR_UNAUTHORIZED' } })
+    const runsWorker = command.length === 1 && command[0] === 'runserver'
+    expect(elsewhere.status).toBe(runsWorker ? 418 : command.length === 1 ? 426 : 503)
+    const [channel, content] = runsWorker ? [screen, { content: 'order 1' }] : ['orders', { id: 1 }]
+    const [message] = await backend.receive([channel], { max: 1, waitMs: 10_000 })
+    expect(message?.content).toEqual(content)
+    server.kill('SIGTERM')
+    expect((await server.ended()).exitCode).toBe(0)
+  })
+
+  it('refuses a short token when a command loads the config', async () => {
+    await openSite()
+
+    const result = await channelkit(['channels'], { env: { PUBLISH_TOKENS: 'short' } })
+
+    expect(result).toMatchObject({ exitCode: 2, stdout: '' })
+    expect(result.stderr).toMatch(/publish\.tokens\[0\] has 5 characters\nhint: give at least 32/)
+  })
+
   it('has commands of the shell that work', async () => {
     const backend = await openSite()
     const lines = [...page.matchAll(/^npx (channelkit .+)$/gm)].map(([, line]) => line ?? '')

@@ -18,7 +18,7 @@ describe('defineConfig', () => {
     [
       'an unknown key',
       { channelBackend: {} },
-      'the config has an unknown key "channelBackend"; it may have channelBackends, app, channels, staticFiles, websocket, http, worker, session, auth, mode',
+      'the config has an unknown key "channelBackend"; it may have channelBackends, app, channels, staticFiles, websocket, http, worker, publish, session, auth, mode',
     ],
     [
       'no default backend',

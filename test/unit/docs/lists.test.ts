@@ -8,6 +8,7 @@ import {
   resolveHttpSettings,
   resolveWebSocketSettings,
 } from '../../../src/interface-servers/settings.ts'
+import { resolvePublishSettings } from '../../../src/publish-settings.ts'
 import { readPage } from '../../support/code-blocks.ts'
 
 const source = fileURLToPath(new URL('../../../src/', import.meta.url))
@@ -131,6 +132,7 @@ describe('docs/operating.md', () => {
         maxTurnMs: 300_000,
       },
     ],
+    ['### `publish`', { ...resolvePublishSettings({ tokens: ['t'.repeat(32)] }), tokens: [] }],
     ['### Backends', backendDefaults()],
   ])('lists the settings under %s with their defaults', async (heading, defaults) => {
     const page = (await readPage('docs/operating.md')).split('## Settings')[1] ?? ''
