@@ -71,6 +71,13 @@ const services = [
     packages: ['haproxy'],
   },
   {
+    name: 'curl',
+    variable: 'CURL',
+    meaning: 'path of curl',
+    command: 'curl',
+    packages: ['curl'],
+  },
+  {
     name: "Python's client of Redis",
     variable: 'PYTHON',
     meaning: 'path of a Python 3 with the package redis',

@@ -450,7 +450,8 @@ describe('docs/sending.md', () => {
     const screen = 'screen'
     await backend.groupAdd([{ group: 'kitchen', channel: screen }])
     const [, line = ''] = /```sh\n(curl [^`]+)```/.exec(page) ?? []
-    const curl = line.replace('http://localhost:8000', url)
+    const program = process.env.CURL ?? 'curl'
+    const curl = line.replace('http://localhost:8000', url).replace(/^curl/, program)
 
     const sent = await run('/bin/sh', ['-c', curl], { env: { PUBLISH_TOKEN: token } })
     const refused = await run('/bin/sh', ['-c', curl], { env: { PUBLISH_TOKEN: 'x' } })

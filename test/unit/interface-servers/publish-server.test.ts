@@ -285,9 +285,11 @@ describe('PublishServer', () => {
   it('answers 503 while the backend is away, and goes on when it is back', async () => {
     await using site = await serve()
     const message = { channel: 'a', content: {} }
+    const group = { group: 'g', content: {} }
+    await site.backend.groupAdd([{ group: 'g', channel: 'member' }])
 
     site.backend.breaks()
-    const away = await site.post([{ group: 'g', content: {} }, message, message])
+    const away = await site.post([group, message, group])
     site.backend.mends()
     const back = await site.post(message)
 
@@ -298,6 +300,7 @@ describe('PublishServer', () => {
       failures: [{ index: 1 }, { index: 2 }],
     })
     expect(back.status).toBe(200)
+    expect(await site.received('member')).toHaveLength(1)
   })
 
   it('keeps a fault of the site to itself', async () => {
