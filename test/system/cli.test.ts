@@ -251,7 +251,7 @@ export const channelRouting = defineRouting({ 'websocket.connect': './consumers.
       'an unknown key in the config',
       { 'channels.config.ts': `export default { chanelBackends: {} }\n` },
       'the config has an unknown key "chanelBackends"',
-      'it may have channelBackends, app, channels, staticFiles, websocket, http, worker, session, auth, mode',
+      'it may have channelBackends, app, channels, staticFiles, websocket, http, worker, publish, session, auth, mode',
     ],
     [
       'a backend of no known kind',
