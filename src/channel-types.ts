@@ -1,11 +1,12 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Content } from './content.ts'
+import { afterRunOf, type ChannelDelivery } from './delivery.ts'
 import { ChannelkitError, shown } from './errors.ts'
 import type { BuiltInChannels, HttpResponse, WebSocketReply } from './message-formats.ts'
 import { workChannelNameFault } from './names.ts'
 
 /** What a site says of one of its channels. */
-export interface ChannelDeclaration<C extends Content = Content> {
+export interface ChannelDeclaration<C extends Content = Content> extends ChannelDelivery {
   /** Checks content when it is sent; its output is what travels. Any Standard Schema library will do. */
   readonly schema?: StandardSchemaV1<unknown, C>
   /** Carries the type where there is no schema; never read. */
@@ -22,25 +23,26 @@ export type ChannelDeclarations = Readonly<Record<string, ChannelDeclaration>>
  * ```ts
  * export const channels = defineChannels({
  *   'chat-messages': content<{ room: string; message: string }>(),
- *   orders: { schema: z.object({ id: z.number() }) },
+ *   orders: { schema: z.object({ id: z.number() }), acknowledge: 'afterRun' },
  * })
  * declare module 'channelkit' {
  *   interface Register { channels: typeof channels }
  * }
  * ```
- * @throws {ChannelkitError} `ERR_INVALID_NAME`
+ * @throws {ChannelkitError} `ERR_INVALID_NAME`, `ERR_INVALID_CONFIG`
  */
 export function defineChannels<const T extends ChannelDeclarations>(declarations: T): T {
-  for (const name of Object.keys(declarations)) {
+  for (const [name, declaration] of Object.entries(declarations)) {
     const fault = workChannelNameFault(name)
     if (fault) throw fault
+    afterRunOf(name, declaration)
   }
   return declarations
 }
 
-/** A declaration by type alone, without a check at run time. */
-export function content<C extends Content>(): ChannelDeclaration<C> {
-  return {}
+/** A declaration by type alone, without a check of content at run time. */
+export function content<C extends Content>(delivery: ChannelDelivery = {}): ChannelDeclaration<C> {
+  return { ...delivery }
 }
 
 /**

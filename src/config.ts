@@ -121,6 +121,8 @@ const knownWorkerKeys: ReadonlySet<string> = new Set([
   'graceMs',
   'lineLeaseMs',
   'maxTurnMs',
+  'holdLeaseMs',
+  'deadLetterExpiryMs',
 ] satisfies (keyof WorkerSettings)[])
 
 function checkSections(config: Readonly<Record<string, unknown>>): void {

@@ -1,4 +1,9 @@
-import type { ChannelBackend, IncomingMessage, LineTurn } from './backends/channel-backend.ts'
+import type {
+  ChannelBackend,
+  HoldOptions,
+  IncomingMessage,
+  LineTurn,
+} from './backends/channel-backend.ts'
 import { ChannelkitError, isChannelkitError } from './errors.ts'
 import { Backoff } from './internal/backoff.ts'
 import type { Clock } from './internal/clock.ts'
@@ -109,6 +114,8 @@ export interface HeldTurnsOptions {
   readonly logger: Logger
   /** Is told of a consumer that has run for so long. */
   readonly onOverrun: (held: HeldTurn) => void
+  /** Holds the messages of some channels. */
+  readonly hold?: HoldOptions | undefined
   /** The channels whose messages the worker takes now; none while it stops. */
   readonly channels: () => readonly string[]
 }
@@ -181,12 +188,16 @@ export class HeldTurns {
   async #advance(
     helds: readonly HeldTurn[],
   ): Promise<Awaited<ReturnType<ChannelBackend['advanceLines']>>> {
-    const { backend, leaseMs, logger, channels } = this.#options
+    const { backend, leaseMs, logger, channels, hold } = this.#options
     const backoff = new Backoff(this.#clock, { firstMs: 50, longestMs: 1_000 })
     for (;;) {
       try {
         const turns = helds.map(({ turn }) => turn)
-        return await backend.advanceLines(turns, { channels: channels(), leaseMs })
+        return await backend.advanceLines(turns, {
+          channels: channels(),
+          leaseMs,
+          ...(hold && { hold }),
+        })
       } catch (error) {
         if (!backoff.isFailing) logger.warn({ err: error }, 'lines could not go on; trying again')
         const isOver = isChannelkitError(error, 'ERR_BACKEND_CLOSED')

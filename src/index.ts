@@ -17,6 +17,13 @@ export { type ChannelBackendConfig, type Config, defineConfig } from './config.t
 export { type Consumer, type ConsumerWrapper, wrapConsumer } from './consumer.ts'
 export type { Content, ContentValue } from './content.ts'
 export {
+  type DeadLetter,
+  type DeadLetterOptions,
+  deadLetters,
+  replayDeadLetters,
+} from './dead-letters.ts'
+export type { ChannelDelivery } from './delivery.ts'
+export {
   ChannelkitError,
   type ErrorCategory,
   type ErrorCode,

@@ -24,7 +24,10 @@ export interface MessageOf<C, Reply extends Content> {
    */
   readonly replyChannel: Channel<Reply>
   readonly hasReplyChannel: boolean
-  /** How often a consumer has already run on it and thrown `Requeue`. */
+  /**
+   * How often a consumer has already run on it and thrown `Requeue`; on a channel with `acknowledge:
+   * 'afterRun'`, how often it was begun before.
+   */
   readonly attempts: number
   /** The backend that carried it. */
   readonly backend: ChannelBackend

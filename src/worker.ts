@@ -1,9 +1,19 @@
 import { createHash } from 'node:crypto'
 import { hostname } from 'node:os'
-import type { ChannelBackend, IncomingMessage, LineOptions } from './backends/channel-backend.ts'
+import type {
+  ChannelBackend,
+  HoldOptions,
+  IncomingMessage,
+  LineOptions,
+} from './backends/channel-backend.ts'
+import { longestDelayMs } from './backends/later.ts'
 import { type ChannelDeclaration, validateContent } from './channel-types.ts'
 import { type Consumer, consumerName, isLinearized } from './consumer.ts'
+import { type Content, copyContent } from './content.ts'
+import { deadLetterContent } from './dead-letters.ts'
+import { type AfterRun, afterRunOf, retryDelay } from './delivery.ts'
 import { ChannelkitError, isChannelkitError, shown } from './errors.ts'
+import { HeldMessages, type Next } from './held-messages.ts'
 import { type HeldTurn, HeldTurns } from './held-turns.ts'
 import { Backoff } from './internal/backoff.ts'
 import { type Clock, repeat } from './internal/clock.ts'
@@ -47,6 +57,14 @@ export interface WorkerSettings {
    * that is longer.
    */
   readonly maxTurnMs?: number
+  /**
+   * How long a message on a channel with `acknowledge: 'afterRun'` is this worker's unless renewed,
+   * which the worker does, in milliseconds, 100–3,600,000: so long after a worker has died its
+   * messages come again. Default 15,000.
+   */
+  readonly holdLeaseMs?: number
+  /** How long a dead letter lives, in milliseconds, 1,000–31,622,400,000. Default 14 days. */
+  readonly deadLetterExpiryMs?: number
 }
 
 export interface WorkerOptions extends WorkerSettings {
@@ -88,7 +106,8 @@ const batchesPerTurn = 32
 export class Worker {
   readonly id = `worker.${randomName()}`
   /**
-   * `run`, `failed`, `requeued`, `handed-back`, `overran`, and `dropped.<reason>` for `requeued-too-often`,
+   * `run`, `failed`, `requeued`, `retried`, `dead-lettered`, `acknowledged-late`, `handed-back`,
+   * `overran`, and `dropped.<reason>` for `requeued-too-often`,
    * `requeue-failed`, `expired`, `no-consumer`, `invalid` and `turn-lapsed`.
    */
   readonly counters = new Counters()
@@ -105,6 +124,10 @@ export class Worker {
   /** Those of its channels whose consumers are linearized. */
   readonly #linearized: readonly string[]
   readonly #turns: HeldTurns
+  readonly #held: HeldMessages
+  readonly #deadLetterExpiryMs: number
+  /** What it acknowledges after the run, if anything. */
+  readonly #hold: HoldOptions | undefined
   /** What it receives by lines, if anything. */
   #lines: LineOptions | undefined
   /** Channels that other workers linearize → when one was last seen to. */
@@ -133,7 +156,9 @@ export class Worker {
       [[echoChannel, echo] as const, ...options.routing].map(([channel, consumer]) => {
         const name = consumerName(consumer)
         const place = Object.freeze({ consumer: name, channel })
-        return [channel, { channel, consumer, place, declaration: declaration(channel) }]
+        const declared = declaration(channel)
+        const afterRun = afterRunOf(channel, declared)
+        return [channel, { channel, consumer, place, declaration: declared, afterRun }]
       }),
     )
     this.#channels = Object.freeze([...this.#routes.keys()])
@@ -150,6 +175,23 @@ export class Worker {
       this.#lineLeaseMs,
       86_400_000,
     )
+    const holdLeaseMs = setting('holdLeaseMs', options.holdLeaseMs ?? 15_000, 100, 3_600_000)
+    this.#deadLetterExpiryMs = setting(
+      'deadLetterExpiryMs',
+      options.deadLetterExpiryMs ?? 1_209_600_000,
+      1_000,
+      31_622_400_000,
+    )
+    const held = [...this.#routes.values()].filter(({ afterRun }) => afterRun)
+    if (held.length > 0) {
+      const channels = Object.freeze(held.map(({ channel }) => channel))
+      this.#hold = { channels, leaseMs: holdLeaseMs }
+    }
+    this.#held = new HeldMessages({
+      backend: this.#backend,
+      leaseMs: holdLeaseMs,
+      logger: this.#logger,
+    })
     this.#linearized = Object.freeze(
       [...this.#routes.values()]
         .filter(({ consumer }) => isLinearized(consumer))
@@ -163,7 +205,8 @@ export class Worker {
       leaseMs: this.#lineLeaseMs,
       maxTurnMs,
       logger: this.#logger,
-      onOverrun: (held) => this.#noteOverrun(held),
+      onOverrun: (overrun) => this.#noteOverrun(overrun),
+      hold: this.#hold,
       channels: () => (this.#stopping.signal.aborted ? [] : this.#channels),
     })
   }
@@ -255,6 +298,7 @@ export class Worker {
       })
     }
     this.#turns.close()
+    this.#held.close()
     try {
       await this.#backend.withdraw(this.id)
     } catch (error) {
@@ -317,6 +361,7 @@ export class Worker {
           waitMs: Number.POSITIVE_INFINITY,
           signal: waiting,
           ...(this.#lines && { lines: this.#lines }),
+          ...(this.#hold && { hold: this.#hold }),
         })
         if (backoff.isFailing) this.#logger.info({}, 'channel backend is back')
         backoff.succeeded()
@@ -370,14 +415,24 @@ export class Worker {
       return
     }
     const turn = incoming.turn && this.#turns.hold(incoming.turn, route.place)
-    void this.#run({ incoming, route, turn, place: -1 })
+    const { afterRun } = route
+    if (afterRun && incoming.hold) {
+      this.#held.hold(incoming)
+      // A copy, since the consumer may change what it is given.
+      const kept = { afterRun, content: copyContent(incoming.content) }
+      void this.#run({ incoming, route, turn, kept, place: -1 })
+    } else {
+      void this.#run({ incoming, route, turn, kept: undefined, place: -1 })
+    }
   }
 
   async #run(run: Run): Promise<void> {
-    const { incoming, route, turn } = run
+    const { incoming, route, turn, kept } = run
     this.#running.add(run)
+    let next: Next | undefined
     try {
-      if (turn && turn.leftMs <= 0) await this.#takeUp(turn)
+      if (turn && turn.leftMs <= 0) await this.#takeUp(turn, kept !== undefined)
+      if (kept && incoming.attempts >= kept.afterRun.maxAttempts) throw new Abandoned()
       if (route.declaration?.schema) {
         await this.#checkAndRun(run, route.declaration)
       } else {
@@ -385,13 +440,15 @@ export class Worker {
       }
     } catch (error) {
       try {
-        this.#fail(run, error)
+        next = this.#fail(run, error)
       } catch (fault) {
         // What it threw cannot even be looked at: a proxy, a getter that throws.
         this.#logger.error({ err: fault, ...route.place }, 'a failure could not be described')
+        if (kept) next = this.#nextOf(run, new Error('a failure could not be described'))
       }
     } finally {
-      if (turn) await this.#passOn(turn)
+      if (kept) await Promise.all([turn && this.#passOn(turn), this.#settle(run, next)])
+      else if (turn) await this.#passOn(turn)
       this.#running.delete(run)
       this.#onSlotFree?.()
       this.#tellIfIdle()
@@ -399,9 +456,9 @@ export class Worker {
   }
 
   /** Goes on with a turn that lapsed before its consumer began, unless the line did meanwhile. */
-  async #takeUp(turn: HeldTurn): Promise<void> {
+  async #takeUp(turn: HeldTurn, comesAgain: boolean): Promise<void> {
     if (await this.#turns.takesUp(turn)) return
-    this.counters.add('dropped.turn-lapsed')
+    if (!comesAgain) this.counters.add('dropped.turn-lapsed')
     throw new ChannelkitError(
       'ERR_LOCK_LOST',
       'a message waited in this worker until its turn had lapsed and the line went on; it is dropped',
@@ -436,7 +493,7 @@ export class Worker {
     try {
       content = await validateContent(incoming.channel, declaration, incoming.content)
     } catch (error) {
-      this.counters.add('dropped.invalid')
+      if (!run.kept) this.counters.add('dropped.invalid')
       throw error
     }
     await this.#consume(run, new WorkerMessage({ ...incoming, content }, this.#backend, turn))
@@ -467,9 +524,13 @@ export class Worker {
     if (this.#running.size + this.#streams.size === 0) this.#onIdle?.()
   }
 
-  #fail(run: Run, error: unknown): void {
+  /** Notes a failure; returns what comes in the place of a message that is held. */
+  #fail(run: Run, error: unknown): Next | undefined {
     if (error instanceof Requeue) {
+      if (run.kept) return this.#nextOf(run, error)
       this.#requeue(run, error)
+    } else if (error instanceof Abandoned) {
+      return this.#nextOf(run, error)
     } else {
       const place = run.route.place
       this.counters.add('failed')
@@ -477,7 +538,59 @@ export class Worker {
         { err: error instanceof Error ? error : { message: shown(error) }, ...place },
         `consumer ${place.consumer} failed on ${place.channel}`,
       )
+      if (run.kept) return this.#nextOf(run, error)
     }
+    return undefined
+  }
+
+  /** Another try at a later time, or a dead letter. */
+  #nextOf({ incoming, route, kept }: Run, error: unknown): Next | undefined {
+    if (!kept) return undefined
+    const { afterRun, content } = kept
+    const now = this.#clock.now()
+    const isRequeued = error instanceof Requeue
+    const attempts = error instanceof Abandoned ? incoming.attempts : incoming.attempts + 1
+    const isHopeless = isChannelkitError(error, 'ERR_INVALID_CONTENT')
+    if (attempts < afterRun.maxAttempts && !isHopeless) {
+      this.counters.add(isRequeued ? 'requeued' : 'retried')
+      const delayMs = isRequeued ? error.delayMs : undefined
+      const deliverAt = now + Math.min(delayMs ?? retryDelay(attempts, afterRun), longestDelayMs)
+      const expiresAt = Math.max(incoming.expiresAt, deliverAt + this.#backend.limits.expiryMs)
+      return { channel: incoming.channel, content, attempts, deliverAt, expiresAt }
+    }
+    const { channel } = route
+    const letter = { channel, content, attempts, error: described(error), failedAt: now }
+    return {
+      channel: afterRun.deadLetterChannel,
+      content: deadLetterContent(letter),
+      expiresAt: now + this.#deadLetterExpiryMs,
+    }
+  }
+
+  /** Acknowledges a message, or has another come in its place. */
+  async #settle({ incoming, route, kept }: Run, next: Next | undefined): Promise<void> {
+    if (!kept) return
+    const isDeadLetter = next !== undefined && next.channel !== incoming.channel
+    let outcome = await this.#held.settle(incoming, next)
+    if (outcome === 'full') {
+      this.#logger.error(
+        { ...route.place },
+        `a dead letter of ${route.channel} found ${next?.channel} full; it is tried again: replay dead letters, or raise its capacity`,
+      )
+      const { maxAttempts, ...afterRun } = kept.afterRun
+      const deliverAt = this.#clock.now() + retryDelay(maxAttempts, { maxAttempts, ...afterRun })
+      outcome = await this.#held.settle(incoming, {
+        channel: incoming.channel,
+        content: kept.content,
+        attempts: maxAttempts,
+        deliverAt,
+        expiresAt: deliverAt + this.#deadLetterExpiryMs,
+      })
+    } else if (outcome === 'settled' && isDeadLetter) {
+      this.counters.add('dead-lettered')
+      this.#logger.warn({ ...route.place }, `a message of ${route.channel} is a dead letter now`)
+    }
+    if (outcome === 'lost') this.counters.add('acknowledged-late')
   }
 
   #requeue({ incoming, route }: Run, { delayMs }: Requeue): void {
@@ -567,6 +680,7 @@ interface WorkerRoute {
   readonly consumer: Consumer
   readonly place: RunningConsumer
   readonly declaration: ChannelDeclaration | undefined
+  readonly afterRun: AfterRun | undefined
 }
 
 /** One consumer at work on one message. */
@@ -574,6 +688,8 @@ interface Run extends Listed {
   readonly incoming: IncomingMessage
   readonly route: WorkerRoute
   readonly turn: HeldTurn | undefined
+  /** Where it is acknowledged after the run, with the content as it came. */
+  readonly kept: { readonly afterRun: AfterRun; readonly content: Content } | undefined
 }
 
 /** An answer that goes on when its consumer has returned. */
@@ -595,6 +711,29 @@ interface Parked {
 export interface RunningConsumer {
   readonly consumer: string
   readonly channel: string
+}
+
+/** A message was begun as often as it may be, and its workers did not live to say how it ended. */
+class Abandoned extends Error {
+  override readonly name = 'Abandoned'
+
+  constructor() {
+    super('it was begun as often as it may be, and its workers died before they had ended')
+  }
+}
+
+/** What a dead letter tells of an error. */
+function described(error: unknown): { readonly name: string; readonly message: string } {
+  if (error instanceof Requeue) {
+    return { name: 'Requeue', message: 'its consumer put it back each time' }
+  }
+  const text = (value: unknown): string => shown(value).slice(0, 2_000)
+  if (!(error instanceof Error)) return { name: 'Error', message: text(error) }
+  const { name, message } = error
+  return {
+    name: String(name).slice(0, 200),
+    message: String(message).slice(0, 2_000).toWellFormed(),
+  }
 }
 
 function setting(name: string, value: number, min: number, max: number): number {

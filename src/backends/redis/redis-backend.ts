@@ -225,20 +225,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
               : await this.#push(target, entries as NewInboxEntry[], kept)
         sent += entries.length
         for (const [place, outcome] of outcomes.entries()) {
-          if (!outcome) continue
-          if (outcome !== 'gone') sent--
+          if (!outcome || outcome === 'gone') continue
+          sent--
           const index = places[place] as number
           const { channel } = messages[index] as OutgoingMessage
-          if (outcome === 'full') {
-            const { delayedCapacity } = this.limits
-            const isLater = target === forLater
-            const error = isLater
-              ? delayedFullError(channel, delayedCapacity)
-              : this.#fullError(channel)
-            failures.push({ index, error })
-          } else if (outcome === 'line-full') {
-            failures.push({ index, error: lineFullError(channel, this.limits.lineCapacity) })
-          }
+          failures.push({ index, error: this.#refused(channel, outcome, target === forLater) })
         }
         this.#countDrops(outcomes)
       }),
@@ -258,19 +249,24 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       return [{ index: 0, error: ours(error) }]
     }
     this.#startMaintenance()
+    const isLater = 'later' in entry
     const outcomes = isReplyChannel(channel)
       ? await this.#push(inboxOf(channel), [entry as NewInboxEntry], mark)
-      : await this.#work.add([entry as NewWorkEntry], mark)
+      : isLater
+        ? await this.#putOff([entry as NewLaterEntry], mark)
+        : await this.#work.add([entry as NewWorkEntry], mark)
     const [outcome] = outcomes
     if (outcome === undefined || outcome === 'gone') this.counters.add('sent')
     if (outcome === undefined) return noFailures
     this.#countDrops(outcomes)
     if (outcome === 'gone') return noFailures
-    const error =
-      outcome === 'full'
-        ? this.#fullError(channel)
-        : lineFullError(channel, this.limits.lineCapacity)
-    return [{ index: 0, error }]
+    return [{ index: 0, error: this.#refused(channel, outcome, isLater) }]
+  }
+
+  #refused(channel: string, outcome: 'full' | 'line-full', isLater: boolean): ChannelkitError {
+    if (outcome === 'line-full') return lineFullError(channel, this.limits.lineCapacity)
+    if (isLater) return delayedFullError(channel, this.limits.delayedCapacity)
+    return this.#fullError(channel)
   }
 
   async receive(

@@ -69,7 +69,13 @@ export const delayClauses: readonly Clause[] = [
       })
 
       assert.deepEqual(numbersOf(await waiting), [1])
+      await send(sender, [later(clock, 2, 5_000)])
+      await clock.advance(4_999)
+      await receiver.cleanUp()
       assert.deepEqual(await takeNumbers(receiver, 'later'), [])
+      await clock.advance(1)
+      await receiver.cleanUp()
+      assert.deepEqual(await takeNumbers(receiver, 'later'), [2])
       await eventually(async () => {
         assert.deepEqual(await takeNumbers(receiver, 'now'), [0])
       })

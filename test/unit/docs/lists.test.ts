@@ -130,6 +130,8 @@ describe('docs/operating.md', () => {
         graceMs: 30_000,
         lineLeaseMs: 15_000,
         maxTurnMs: 300_000,
+        holdLeaseMs: 15_000,
+        deadLetterExpiryMs: 1_209_600_000,
       },
     ],
     ['### `publish`', { ...resolvePublishSettings({ tokens: ['t'.repeat(32)] }), tokens: [] }],

@@ -1,0 +1,262 @@
+import {
+  Channel,
+  type ChannelDelivery,
+  type Consumer,
+  content,
+  deadLetters,
+  defineChannels,
+  defineRouting,
+  linearize,
+  Requeue,
+  replayDeadLetters,
+} from 'channelkit'
+import { TestSite } from 'channelkit/testing'
+import { describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { currentSite } from '../../src/current-site.ts'
+import { deferred } from '../support/deferred.ts'
+
+/** A site with a consumer of `jobs`, which is acknowledged after the run. */
+function siteWith(consumer: Consumer, delivery: ChannelDelivery = {}): Promise<TestSite> {
+  return TestSite.open({
+    routing: defineRouting({ jobs: consumer }),
+    channels: defineChannels({ jobs: { acknowledge: 'afterRun', ...delivery } }),
+  })
+}
+
+const longMs = 3_600_000
+
+/** Waits until all tries are over, and takes the errors that consumers threw. */
+async function runOut(site: TestSite, errors: number): Promise<void> {
+  for (let count = 0; count < errors; count++) {
+    await site.advance(longMs)
+    await site.expectError()
+  }
+  await site.advance(longMs)
+}
+
+describe("a channel with acknowledge: 'afterRun'", () => {
+  it('runs a message once that succeeds', async () => {
+    let runs = 0
+    await using site = await siteWith(() => {
+      runs++
+    })
+
+    await Channel('jobs').send({ n: 1 })
+    await site.advance(longMs)
+
+    expect(runs).toBe(1)
+    expect(await deadLetters('jobs')).toEqual([])
+  })
+
+  it('runs a message again that failed, as it was sent and with one attempt more', async () => {
+    const seen: unknown[] = []
+    await using site = await siteWith(({ content, attempts }) => {
+      seen.push([structuredClone(content), attempts])
+      Object.assign(content, { n: 'changed' })
+      if (attempts < 2) throw new Error('not yet')
+    })
+
+    await Channel('jobs').send({ n: 1 })
+    await runOut(site, 2)
+
+    expect(seen).toEqual([0, 1, 2].map((attempts) => [{ n: 1 }, attempts]))
+    expect(await deadLetters('jobs')).toEqual([])
+  })
+
+  it('waits longer from try to try, some of it at random', async () => {
+    const times: number[] = []
+    await using site = await siteWith(
+      () => {
+        times.push(site.clock.now())
+        throw new Error('never')
+      },
+      { retryDelayMs: 1_000, maxAttempts: 4 },
+    )
+
+    await Channel('jobs').send({})
+    for (let second = 0; second < 80; second++) await site.advance(100)
+    for (const _try of times) await site.expectError('never')
+    const waits = times.slice(1).map((time, index) => time - (times[index] ?? 0))
+
+    expect(waits).toHaveLength(3)
+    for (const [index, wait] of waits.entries()) {
+      expect(wait).toBeGreaterThanOrEqual(500 * 2 ** index)
+      expect(wait).toBeLessThanOrEqual(1_000 * 2 ** index + 10)
+    }
+  })
+
+  it('makes a dead letter of what failed maxAttempts times, which can be replayed', async () => {
+    let fails = true
+    const seen: unknown[] = []
+    await using site = await siteWith(
+      ({ content, attempts }) => {
+        seen.push([content.n, attempts])
+        if (fails) throw new RangeError(`no ${content.n}`)
+      },
+      { maxAttempts: 3 },
+    )
+    await Channel('jobs').send({ n: 1 })
+    await runOut(site, 3)
+    const failedAt = expect.any(Number)
+    const error = { name: 'RangeError', message: 'no 1' }
+
+    const letter = { channel: 'jobs', content: { n: 1 }, attempts: 3, error, failedAt }
+    expect(await deadLetters('jobs')).toEqual([letter])
+    expect(await deadLetters('jobs')).toEqual([letter])
+
+    fails = false
+    expect(await replayDeadLetters('jobs')).toBe(1)
+    await site.advance(longMs)
+    expect(seen).toEqual([
+      [1, 0],
+      [1, 1],
+      [1, 2],
+      [1, 0],
+    ])
+    expect(await replayDeadLetters('jobs')).toBe(0)
+  })
+
+  it('uses the dead-letter channel that is declared', async () => {
+    await using site = await siteWith(
+      () => {
+        throw new Error('never')
+      },
+      { maxAttempts: 1, deadLetterChannel: 'morgue' },
+    )
+    await Channel('jobs').send({ n: 1 })
+    await runOut(site, 1)
+
+    expect(await deadLetters('jobs')).toHaveLength(1)
+    const [message] = await site.receive('morgue')
+    expect(message?.content.content).toEqual({ n: 1 })
+  })
+
+  it('counts Requeue as a try, and waits as long as that says', async () => {
+    const times: number[] = []
+    await using site = await siteWith(
+      () => {
+        times.push(site.clock.now())
+        throw new Requeue({ delayMs: 7_000 })
+      },
+      { maxAttempts: 2 },
+    )
+    await Channel('jobs').send({ n: 1 })
+    for (let second = 0; second < 10; second++) await site.advance(1_000)
+
+    expect(times).toHaveLength(2)
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBe(7_000)
+    const [letter] = await deadLetters('jobs')
+    expect(letter?.error).toEqual({
+      name: 'Requeue',
+      message: 'its consumer put it back each time',
+    })
+  })
+
+  it('makes a dead letter at once of what does not fit its schema', async () => {
+    let runs = 0
+    await using site = await TestSite.open({
+      routing: defineRouting({
+        jobs: () => {
+          runs++
+        },
+      }),
+      channels: defineChannels({
+        jobs: { schema: z.object({ n: z.number() }), acknowledge: 'afterRun' },
+      }),
+    })
+    await currentSite()
+      .backend()
+      .send([{ channel: 'jobs', content: { n: 'text' } }])
+    await site.advance(longMs)
+    await site.expectError('does not fit its schema')
+
+    expect(runs).toBe(0)
+    const [letter] = await deadLetters('jobs')
+    expect(letter).toMatchObject({ content: { n: 'text' }, error: { name: 'ChannelkitError' } })
+  })
+
+  it('is renewed while its consumer runs for long', async () => {
+    const held = deferred()
+    let runs = 0
+    await using site = await siteWith(async () => {
+      runs++
+      await held.promise
+    })
+    await Channel('jobs').send({ n: 1 })
+    for (let minute = 0; minute < 10; minute++) await site.clock.advance(60_000)
+    held.resolve()
+    await site.advance(longMs)
+
+    expect(runs).toBe(1)
+  })
+
+  it('keeps one client\u2019s messages apart with linearize, and goes on behind a failure', async () => {
+    const order: unknown[] = []
+    await using site = await siteWith(
+      linearize(({ content, attempts }) => {
+        order.push([content.n, attempts])
+        if (content.n === 1 && attempts === 0) throw new Error('once')
+      }),
+    )
+    for (const n of [1, 2, 3]) await Channel('jobs').send({ n, reply_channel: 'reply.a!b' })
+    await runOut(site, 1)
+
+    expect(order).toEqual([
+      [1, 0],
+      [2, 0],
+      [3, 0],
+      [1, 1],
+    ])
+  })
+
+  it('loses nothing when a dead letter finds its channel full', async () => {
+    let fails = true
+    const done: unknown[] = []
+    await using site = await TestSite.open({
+      routing: defineRouting({
+        jobs: ({ content }) => {
+          if (fails) throw new Error('never')
+          done.push(content.n)
+        },
+      }),
+      channels: defineChannels({ jobs: { acknowledge: 'afterRun', maxAttempts: 1 } }),
+    })
+    const { capacity } = currentSite().backend().limits
+    const letters = Array.from({ length: capacity }, () => ({
+      channel: 'jobs.dead',
+      content: {},
+      expiresAt: site.clock.now() + 10 * longMs,
+    }))
+    await currentSite().backend().send(letters)
+    await Channel('jobs').send({ n: 1 })
+    await site.advance(10)
+    await site.expectError('never')
+    await site.expectError('found jobs.dead full')
+    await site.receive('jobs.dead')
+    await site.advance(longMs)
+    fails = false
+
+    expect(await replayDeadLetters('jobs')).toBe(1)
+    await site.advance(longMs)
+    expect(done).toEqual([1])
+  })
+})
+
+describe('defineChannels', () => {
+  it.each([
+    [{ acknowledge: 'later' }, 'acknowledge of channel jobs is "later"; give \'beforeRun\' or'],
+    [{ acknowledge: 'afterRun', maxAttempts: 0 }, 'maxAttempts of channel jobs is 0; give a whole'],
+    [{ acknowledge: 'afterRun', retryDelayMs: 0.5 }, 'retryDelayMs of channel jobs is 0.5'],
+    [{ acknowledge: 'afterRun', deadLetterChannel: 'jobs' }, 'is the channel itself'],
+    [{ acknowledge: 'afterRun', deadLetterChannel: 'a b' }, 'channel name "a b" has the character'],
+  ])('refuses %j', (delivery, reason) => {
+    expect(() => defineChannels({ jobs: delivery as ChannelDelivery })).toThrow(reason)
+  })
+
+  it('takes what content() declares with how it is delivered', () => {
+    const channels = defineChannels({ jobs: content<{ n: number }>({ acknowledge: 'afterRun' }) })
+
+    expect(channels.jobs.acknowledge).toBe('afterRun')
+  })
+})
