@@ -6,18 +6,26 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from 'redis'
+import type { OwnNetwork } from './network.ts'
 
 /** A Redis on a port of its own, which a test may kill, stop and start again. */
 export class RedisServer {
   readonly port: number
   readonly folder: string
   readonly #settings: readonly string[]
+  readonly #network: OwnNetwork | undefined
   #child: ChildProcess | undefined
 
-  private constructor(port: number, folder: string, settings: readonly string[]) {
+  private constructor(
+    port: number,
+    folder: string,
+    settings: readonly string[],
+    network?: OwnNetwork,
+  ) {
     this.port = port
     this.folder = folder
     this.#settings = settings
+    this.#network = network
   }
 
   /**
@@ -29,6 +37,14 @@ export class RedisServer {
     const isSecure = settings.at(-1) === '--tls-port'
     const all = isSecure ? [...settings, String(await freePort())] : settings
     const server = new RedisServer(await freePort(), folder, all)
+    await server.start()
+    return server
+  }
+
+  /** One on another machine, as far as the network goes; its password is `secret`. */
+  static async startIn(network: OwnNetwork): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
+    const server = new RedisServer(6_379, folder, ['--requirepass', 'secret'], network)
     await server.start()
     return server
   }
@@ -58,6 +74,7 @@ export class RedisServer {
   }
 
   get url(): string {
+    if (this.#network) return `redis://:secret@${this.#network.address}:${this.port}`
     return `redis://127.0.0.1:${this.port}`
   }
 
@@ -67,12 +84,15 @@ export class RedisServer {
 
   /** Starts it again, with the data that it wrote into its folder. */
   async start(): Promise<void> {
-    const own = ['--port', String(this.port), '--dir', this.folder, '--bind', '127.0.0.1']
+    const host = this.#network?.address ?? '127.0.0.1'
+    const own = ['--port', String(this.port), '--dir', this.folder, '--bind', host]
     const isSentinel = this.#settings.includes('--sentinel')
     const args = isSentinel
       ? [...this.#settings, ...own]
       : [...own, '--save', '', '--appendfsync', 'always', ...this.#settings]
-    const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const command = this.#network ? ['ip', 'netns', 'exec', this.#network.name] : []
+    const [program = '', ...rest] = [...command, 'redis-server', ...args]
+    const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#child = child
     let output = ''
     await new Promise<void>((resolve, reject) => {

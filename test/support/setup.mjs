@@ -57,6 +57,13 @@ const services = [
     packages: ['mariadb-server'],
   },
   {
+    name: 'network namespaces',
+    variable: 'IP',
+    meaning: 'path of ip of iproute2',
+    command: 'ip',
+    packages: ['iproute2'],
+  },
+  {
     name: 'nginx',
     variable: 'NGINX',
     meaning: 'path of an nginx',
