@@ -1,6 +1,7 @@
 const blank = /[ \t\n\r]*/y
 // Characters from the space on stand for themselves, but for the quote and the backslash.
-const string = /"[ !#-[\]-\u{10ffff}]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[ !#-[\]-\u{10ffff}]*)*"/uy
+const plain = /[ !#-[\]-\u{10ffff}]*/uy
+const escaped = /\\(?:["\\/bfnrt]|u[\da-fA-F]{4})/y
 const scalar = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\d.])|true\b|false\b|null\b/y
 
 /** What is wrong with a text that is not JSON, and where. */
@@ -30,6 +31,16 @@ export function findJsonFault(text: string): JsonFault | undefined {
     at++
     return true
   }
+  // By steps: one pattern for all of a string overflows the stack where it has very many escapes.
+  const skipString = (): boolean => {
+    const start = at
+    if (!take('"')) return false
+    do skip(plain)
+    while (skip(escaped))
+    if (take('"')) return true
+    at = start
+    return false
+  }
   for (;;) {
     skip(blank)
     const inside = open.at(-1)
@@ -43,14 +54,14 @@ export function findJsonFault(text: string): JsonFault | undefined {
       } else if (expected !== 'a value' && take(']')) {
         open.pop()
         expected = after(open)
-      } else if (skip(string) || skip(scalar)) {
+      } else if (skipString() || skip(scalar)) {
         expected = after(open)
       } else break
     } else if (expected === 'a key or "}"' || expected === 'a key') {
       if (expected !== 'a key' && take('}')) {
         open.pop()
         expected = after(open)
-      } else if (skip(string)) {
+      } else if (skipString()) {
         expected = '":"'
       } else break
     } else if (expected === '":"') {

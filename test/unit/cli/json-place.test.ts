@@ -30,6 +30,13 @@ describe('findJsonFault', () => {
     )
   })
 
+  it('bears long strings, many escapes and deep lists', () => {
+    const strings = ['x', '\\n'].map((piece) => `{"a": "${piece.repeat(1_000_000)}"`)
+
+    for (const text of strings) expect(findJsonFault(text)?.expected).toBe('"," or "}"')
+    expect(findJsonFault('['.repeat(1_000_000))?.column).toBe(1_000_001)
+  })
+
   it.each([
     ['', 1, 1, 'the end', 'a value'],
     ['{"a": 1\n "b": 2}', 2, 2, '"\\"b\\": 2}"', '"," or "}"'],
