@@ -32,12 +32,11 @@ local function is_late(order) return order.d and now > order.d end
 -- once may go on writing when the server's memory is full.
 local has_older = false
 local function done_before(order)
-  if is_late(order) then return 'late' end
   local key = base .. 'sender:' .. order.s
   local found = call('HMGET', key, 'n', 'p' .. order.p)
   local number = tonumber(found[1] or -1)
-  if number > order.n then return 'late' end
   if number == order.n and found[2] then return found[2] end
+  if number > order.n or is_late(order) then return 'late' end
   has_older = number < order.n and found[1] ~= false
 end
 local function note_done(order, outcome)

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisBackend } from 'channelkit/redis'
+import { createClient } from 'redis'
 import { afterAll, describe, expect, it } from 'vitest'
 import { startProxy } from '../support/proxy.ts'
 import { redisUrlIn } from '../support/redis-store.ts'
@@ -71,6 +72,38 @@ describe('RedisBackend', () => {
     expect(first).toEqual(['alice'])
     expect(await tell('room')).toEqual(['bob'])
     expect(await worker.groupChannels('room')).toEqual([bob])
+    await close()
+  })
+
+  it('makes what the server lost good, however often that is cut short', async () => {
+    const prefix = 'cut:'
+    const { worker, inbox, close } = await startSite(prefix)
+    const admin = createClient({ socket: { path: join(redis.folder, 'redis.sock'), tls: false } })
+    await admin.connect()
+    const cut = async (): Promise<void> => {
+      for (const type of ['normal', 'pubsub']) {
+        await admin.sendCommand(['CLIENT', 'KILL', 'TYPE', type, 'SKIPME', 'yes'])
+      }
+    }
+    const channel = inbox.newChannel('alice')
+    await worker.groupAdd([{ group: 'room', channel }])
+    const meta = `${prefix}{${inbox.name}}meta`
+    while (inbox.membershipCount === 0) await sleep(10)
+
+    // The server loses everything, and the inbox is open again before the rest fails.
+    await admin.del(await admin.keys(`${prefix}*`))
+    await admin.set(`${prefix}{work}inboxes`, 'no sorted set')
+    await cut()
+    while ((await admin.exists(meta)) === 0) await sleep(10)
+    await sleep(300)
+    const between = await worker.groupChannels('room')
+    await admin.del(`${prefix}{work}inboxes`)
+    await cut()
+    await sleep(1_500)
+
+    expect(between).toEqual([])
+    expect(await worker.groupChannels('room')).toEqual([channel])
+    await admin.close()
     await close()
   })
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisBackend } from 'channelkit/redis'
 import { afterEach, describe, expect, it } from 'vitest'
 import { RedisServer } from '../support/redis-server.ts'
@@ -40,6 +41,29 @@ describe('a Redis whose memory is full', () => {
     expect(received).toHaveLength(count)
     expect(await backend.send([{ channel: 'a', content }])).toEqual([])
     expect(await backend.receive(['a'], { max: 100, waitMs: 0 })).toHaveLength(1)
+    await backend.close()
+  })
+
+  it('still deletes what has expired', async () => {
+    server = await RedisServer.start('--maxmemory', '6mb', '--maxmemory-policy', 'noeviction')
+    const backend = new RedisBackend({ url: server.url })
+    const inbox = await backend.openInbox<string>()
+    const expiresAt = Date.now() + 300
+    const ann = inbox.newChannel('ann')
+    for (const channel of ['a', ann, 'b']) {
+      await backend.send([
+        { channel, content: {}, expiresAt },
+        { channel, content: {} },
+      ])
+    }
+    // Of these nothing expires any more.
+    await backend.receive(['a'], { max: 1, waitMs: 0 })
+    await inbox.receive({ max: 1, waitMs: 0 })
+    await sleep(500)
+    await server.command('CONFIG', 'SET', 'maxmemory', '1')
+
+    expect(await backend.cleanUp()).toBe(1)
+    expect(await backend.cleanUp()).toBe(0)
     await backend.close()
   })
 

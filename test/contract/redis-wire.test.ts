@@ -1,7 +1,9 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisBackend } from 'channelkit/redis'
 import { createClient } from 'redis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { scripts } from '../../src/backends/redis/wire.ts'
 import { readPage } from '../support/code-blocks.ts'
 import { redisUrlIn } from '../support/redis-store.ts'
 import { startRedis } from '../support/service-process.ts'
@@ -126,6 +128,81 @@ describe('docs/redis-wire.md', () => {
 })
 
 describe('RedisBackend', () => {
+  it('tells the outcome of an order that was carried out, also when it comes again too late', async () => {
+    const order = { s: 'me', n: 1, p: 0, c: ['a'], k: [1], x: 60_000, l: 1, u: 'PUBLISH' }
+    const send = (more: object) =>
+      admin.eval(scripts.send.text, {
+        keys: ['again:{work}'],
+        arguments: ['', JSON.stringify({ ...order, ...more }), '0::1{}', '0::1{}'],
+      })
+
+    const first = await send({})
+
+    expect(await send({ d: 1 })).toEqual([expect.any(String), 0, '2f'])
+    expect(first).toEqual([expect.any(String), 0, '2f'])
+    expect(await send({ d: 1, n: 2 })).toEqual([expect.any(String), 0, 'late'])
+  })
+
+  it('wakes nobody who has taken a message by a look of its own', async () => {
+    const prefix = 'looks:'
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix })
+    const waiting = backend.receive(['rare'], { max: 1, waitMs: 10_000 })
+    while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(10)
+
+    await admin.rPush(`${prefix}{work}c:rare`, `${'1'.repeat(16)}:${'8'.repeat(16)}:0::1{"n":1}`)
+
+    expect(await waiting).toMatchObject([{ content: { n: 1 } }])
+    expect(await admin.exists(`${prefix}{work}waiters`)).toBe(0)
+    await backend.close()
+  })
+
+  it('forgets the waiters of dead processes, and more dead inboxes than one script can take', async () => {
+    const prefix = 'dead:'
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix })
+    const waiting = backend.receive(['rare'], { max: 1, waitMs: 10_000 })
+    const waiters = `${prefix}{work}waiters`
+    while ((await admin.exists(waiters)) === 0) await sleep(10)
+    await admin.eval(scripts.claim.text, {
+      keys: [`${prefix}{work}`],
+      arguments: ['', JSON.stringify({ c: ['rare'], m: 1, w: 'gone/0', u: 'PUBLISH' })],
+    })
+    const both = await admin.zCard(waiters)
+    const inboxes = Array.from({ length: 9_000 }, (_, n) => ({ score: 1, value: `reply.${n}!` }))
+    await admin.zAdd(`${prefix}{work}inboxes`, inboxes)
+
+    await backend.cleanUp()
+
+    expect(both).toBe(2)
+    expect(await admin.zRange(waiters, 0, -1)).toEqual([expect.not.stringContaining('gone/0')])
+    expect(await admin.zCard(`${prefix}{work}inboxes`)).toBe(0)
+    await backend.send([{ channel: 'rare', content: { n: 1 } }])
+    expect(await waiting).toMatchObject([{ content: { n: 1 } }])
+    await backend.close()
+  })
+
+  it('counts and flushes what is left of a block, and takes no more than is asked for', async () => {
+    const prefix = 'blocks:'
+    const inboxCapacity = 500
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix, inboxCapacity })
+    const inbox = await backend.openInbox<string>()
+    const channel = inbox.newChannel('ann')
+    const send = async (count: number) =>
+      backend.send(Array.from({ length: count }, (_, n) => ({ channel, content: { n } })))
+
+    await send(3)
+    await inbox.receive({ max: 1, waitMs: 0 })
+    const infos = await backend.channels()
+    await backend.flush()
+
+    expect(infos).toMatchObject([{ channel: inbox.name, waiting: 2 }])
+    expect(infos[0]?.oldestExpiresAt).toBeGreaterThan(Date.now())
+    expect(await inbox.receive({ max: 9, waitMs: 0 })).toEqual([])
+    for (let blocks = 0; blocks < 100; blocks++) await send(5)
+    expect(await inbox.receive({ max: 7, waitMs: 0 })).toHaveLength(7)
+    expect(await send(11)).toHaveLength(1)
+    await backend.close()
+  })
+
   it('touches nothing outside of its prefix, whatever names are made of', async () => {
     const prefix = 'monitored:'
     const lines: string[] = []

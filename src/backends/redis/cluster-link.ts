@@ -33,6 +33,9 @@ const maxRemembered = 10_000
 /**
  * The link to a Redis Cluster: a link to each master. Calls go to whoever serves their slot, and on
  * to the next when a slot has moved or its master was replaced.
+ *
+ * While a slot moves, calls wait. To be sent on by ASK would divide the slot's data: a script's base is
+ * no key, so that the source sends on every call, also for keys that still lie there.
  */
 export class ClusterLink implements RedisLink {
   readonly publish = 'PUBLISH'
@@ -63,9 +66,7 @@ export class ClusterLink implements RedisLink {
     args: readonly (string | Buffer)[],
   ): Promise<Reply> {
     const known = ['EVALSHA', script.sha, '1', base, ...args]
-    return (await this.#loop(base, (node, isAsked) =>
-      node.attempt(known, script, isAsked),
-    )) as Reply
+    return (await this.#loop(base, (node) => node.attempt(known, script))) as Reply
   }
 
   async *keys(start: string): AsyncGenerator<readonly string[]> {
@@ -85,14 +86,12 @@ export class ClusterLink implements RedisLink {
   async unlink(keys: readonly string[]): Promise<void> {
     const [first] = keys
     if (first === undefined) return
-    await this.#loop(first, (node, isAsked) =>
-      node.attempt(['UNLINK', ...keys], undefined, isAsked),
-    )
+    await this.#loop(first, (node) => node.attempt(['UNLINK', ...keys]))
   }
 
   async subscribe(channel: string, subscriber: Subscriber): Promise<void> {
     // With the master of its slot, whose scripts are told how many have heard them.
-    await this.#loop(channel, async (node, _isAsked, name) => {
+    await this.#loop(channel, async (node, name) => {
       this.#subscriptions.set(channel, { subscriber, node: name })
       await node.subscribe(channel, subscriber)
     })
@@ -129,7 +128,7 @@ export class ClusterLink implements RedisLink {
   async #tryOut(): Promise<void> {
     const { base } = this.#options
     const args = ['EVAL', scripts.tryOut.text, '1', base, '', this.publish]
-    await this.#try(base, (node, isAsked) => node.attempt(args, undefined, isAsked))
+    await this.#try(base, (node) => node.attempt(args))
   }
 
   async #loop(key: string, attempt: Attempt): Promise<unknown> {
@@ -140,19 +139,16 @@ export class ClusterLink implements RedisLink {
   async #try(key: string, attempt: Attempt): Promise<unknown> {
     const slot = this.#slotOf(key)
     const since = performance.now()
-    let asked: string | undefined
     for (;;) {
       let name: string | undefined
       try {
         if (this.#ranges.length === 0) await this.#refresh()
-        name = asked ?? this.#ownerOf(slot)
+        name = this.#ownerOf(slot)
         if (name === undefined) throw new Error(`nobody serves slot ${slot}`)
-        return await attempt(this.#node(name), asked !== undefined, name)
+        return await attempt(this.#node(name), name)
       } catch (error) {
-        const moved = redirection(error)
-        asked = moved?.kind === 'ASK' ? moved.node : undefined
-        if (asked !== undefined) continue
-        if (!moved && !isAway(error)) throw this.#fault(error)
+        const kind = redirection(error)
+        if (!kind && !isAway(error)) throw this.#fault(error)
         if (isChannelkitError(error, 'ERR_INVALID_CONFIG')) throw error
         const isLate = performance.now() - since >= this.#options.timeoutMs
         if (isLate || this.#isClosed) throw this.#fault(error)
@@ -162,7 +158,7 @@ export class ClusterLink implements RedisLink {
         // Who has been away for long, and was not replaced, is not waited for again.
         const isSame = name !== undefined && this.#ownerOf(slot) === name
         if (isSame && this.#nodes.get(name as string)?.isAway) throw this.#fault(error)
-        if (!moved) await pause()
+        if (kind !== 'MOVED') await pause()
       }
     }
   }
@@ -275,17 +271,25 @@ export class ClusterLink implements RedisLink {
 
   #fault(error: unknown): ChannelkitError {
     if (isChannelkitError(error)) return error
-    if (!isOutage(error)) return replyFault(error, this.#options.shownAs)
+    const { shownAs } = this.#options
+    if (redirection(error)) {
+      return new ChannelkitError(
+        'ERR_BACKEND_UNAVAILABLE',
+        `the Redis cluster at ${shownAs} is moving a slot to another server, which took longer than timeoutMs; try again, and reshard at a quiet hour`,
+        { cause: error },
+      )
+    }
+    if (!isOutage(error)) return replyFault(error, shownAs)
     const reason = error instanceof Error ? `: ${error.message}` : ''
     return new ChannelkitError(
       'ERR_BACKEND_UNAVAILABLE',
-      `the Redis cluster at ${this.#options.shownAs} does not serve this now${reason}; start its servers, or correct its URL`,
+      `the Redis cluster at ${shownAs} does not serve this now${reason}; start its servers, or correct its URL`,
       { cause: error },
     )
   }
 }
 
-type Attempt = (node: ServerLink, isAsked: boolean, name: string) => Promise<unknown>
+type Attempt = (node: ServerLink, name: string) => Promise<unknown>
 
 type SlotReply = readonly (readonly [number, number, readonly [Buffer, number]])[]
 
@@ -293,11 +297,10 @@ function isAway(error: unknown): boolean {
   return isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE') || isOutage(error)
 }
 
-/** Where a server sends a call on to. */
-function redirection(error: unknown): { readonly kind: string; readonly node: string } | undefined {
-  if (!(error instanceof Error)) return undefined
-  const [, kind, node] = /^(MOVED|ASK) \d+ (\S+)$/.exec(error.message) ?? []
-  return kind !== undefined && node !== undefined ? { kind, node } : undefined
+/** Whether a server sends a call on, since the slot is another's, or is being moved to one. */
+function redirection(error: unknown): 'MOVED' | 'ASK' | undefined {
+  const [, kind] = (error instanceof Error && /^(MOVED|ASK) \d+ /.exec(error.message)) || []
+  return kind as 'MOVED' | 'ASK' | undefined
 }
 
 function nameOf({ host, port }: RedisNode): string {

@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from '../../internal/clock.ts'
 import type { ReceiveOptions } from '../channel-backend.ts'
-import { type RawInboxEntry, readInboxEntry, unpack } from './packed.ts'
+import { isMessage, type RawInboxEntry, readInboxEntry, unpack } from './packed.ts'
 import { Wait } from './wait.ts'
 
 /** What a look into an inbox found. */
@@ -38,7 +38,7 @@ const lookAgainMs = 5_000
  */
 export class InboxReader {
   readonly #options: InboxReaderOptions
-  readonly #arrived: RawInboxEntry[] = []
+  #arrived: RawInboxEntry[] = []
   #handed = 0
   #answer = '0'
   #wait: Wait | undefined
@@ -51,6 +51,11 @@ export class InboxReader {
   /** Entries that were handed over and not received yet. */
   get arrived(): readonly RawInboxEntry[] {
     return this.#arrived
+  }
+
+  /** Forgets the messages that have arrived; changes of membership stay. */
+  dropMessages(): void {
+    this.#arrived = this.#arrived.filter(({ kind }) => !isMessage(kind))
   }
 
   /** To be called with what is published for the inbox. */

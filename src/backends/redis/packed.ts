@@ -93,6 +93,11 @@ export interface RawInboxEntry {
   readonly rest: Buffer
 }
 
+/** Whether an entry of an inbox of this kind is a message, and no change of membership. */
+export function isMessage(kind: string): boolean {
+  return kind === 'm' || kind === 'g'
+}
+
 /** Takes an entry of an inbox apart, which may be a block of several messages. */
 export function readInboxEntry(entry: Buffer, into: RawInboxEntry[]): void {
   const expiresAt = wholeNumberAt(entry, 1, 17)

@@ -54,6 +54,7 @@ import { ServerClock } from '../server-clock.ts'
 import { BatchQueue, type NewEntry, type NewLaterEntry, type Outcome } from './batch-queue.ts'
 import { InboxReader } from './inbox-reader.ts'
 import {
+  isMessage,
   makeBlock,
   type RawInboxEntry,
   readInboxEntry,
@@ -62,7 +63,7 @@ import {
   withLength,
 } from './packed.ts'
 import type { RedisLink } from './redis-link.ts'
-import { Bases, type Script, scripts } from './wire.ts'
+import { Bases, mostDead, type Script, scripts } from './wire.ts'
 import { type Claimed, WorkReader } from './work-reader.ts'
 
 /** What {@link RedisBackend} is given beside the limits. */
@@ -84,7 +85,7 @@ interface NewInboxEntry extends NewEntry {
 
 /** Whether it may stand in a block: a message that lives as long as others. */
 function isUsual({ kind, expiresAt }: NewInboxEntry): boolean {
-  return expiresAt === undefined && (kind === 'm' || kind === 'g')
+  return expiresAt === undefined && isMessage(kind)
 }
 
 /** An inbox of this process. */
@@ -141,7 +142,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #batches = 0
   readonly #nextBatch = () => ({ sender: this.#process, number: ++this.#batches })
   #lastClaim = 0
-  #isHealing = false
+  /** How often the server was found not to know an inbox of this process, and how many of these are made good. */
+  #losses = 0
+  #healed = 0
+  #healing: Promise<void> | undefined
+  #mustHealAgain = false
   #cleaning: Promise<number> | undefined
   #lookForLapsedMs = Number.POSITIVE_INFINITY
   readonly #looks: LookTimer
@@ -169,7 +174,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#looks = new LookTimer({ clock: this.limits.clock, look: () => this.#look() })
     this.#reader = new WorkReader({
       clock: this.limits.clock,
-      claim: (channels, receive, max, slot) => this.#claim(channels, receive, max, slot),
+      claim: (...args) => this.#claim(...args),
       listen: () => this.#listen(),
       unwait: async (channels, slot) => {
         const order = { w: `${this.#process}/${slot}`, c: channels, u: this.#link.publish }
@@ -424,7 +429,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
         const entries = unpack(packed).map(({ entry }) => entry)
         return { isOpen: isOpen === 1, handed, entries, answer: answer.toString('latin1') }
       },
-      reopen: () => this.#heal(),
+      reopen: async () => {
+        await this.#reopenInbox(name)
+        this.#startHealing()
+      },
     })
     this.#inboxes.set(name, { inbox: inbox as ReplyInbox<unknown>, reader })
     try {
@@ -529,7 +537,12 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
         scripts.lookAtInbox,
         this.#bases.inbox(channel),
       )
-      return { channel, waiting, oldestExpiresAt: Number(oldest) }
+      const now = this.limits.clock.now()
+      const held = (this.#inboxes.get(channel)?.reader.arrived ?? []).filter(
+        ({ kind, expiresAt }) => isMessage(kind) && expiresAt > now,
+      )
+      const oldestExpiresAt = held[0]?.expiresAt ?? Number(oldest)
+      return { channel, waiting: waiting + held.length, oldestExpiresAt }
     })
     return [...infos, ...looks.filter(({ waiting }) => waiting > 0)]
   }
@@ -574,7 +587,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#announced.clear()
     const listed = await this.#call<Buffer[]>(scripts.flushWork, this.#bases.work)
     const inboxes = new Set([...listed.map(String), ...this.#inboxes.keys()])
-    await inTurns([...inboxes], (name) => this.#call(scripts.flushInbox, this.#bases.inbox(name)))
+    await inTurns([...inboxes], async (name) => {
+      await this.#call(scripts.flushInbox, this.#bases.inbox(name))
+      this.#inboxes.get(name)?.reader.dropMessages()
+    })
     for (const start of [`${this.#bases.prefix}{g:`, this.#bases.processes]) {
       for await (const keys of this.#link.keys(start)) {
         await inTurns(keys, (key) => this.#link.unlink([key]))
@@ -604,7 +620,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const ms = String(Math.max(0, expiresAt - this.limits.clock.now()))
     const base = this.#bases.inbox(inbox)
     const own = this.#inboxes.get(inbox)
-    if (own) await this.#openInbox(inbox)
+    if (own) await this.#reopenInbox(inbox)
     const unread = await this.#call<Buffer[]>(scripts.unreadChanges, base)
     const entries = [...(own?.reader.arrived ?? [])]
     for (const entry of unread) readInboxEntry(entry, entries)
@@ -661,18 +677,24 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const before = this.counters.get('dropped.expired')
     while ((await this.#release()).due === mostPerLook);
     const late = this.counters.get('dropped.expired') - before
-    const [, expired, dead] = await this.#call<[Buffer, number, Buffer[]]>(
-      scripts.cleanUp,
-      this.#bases.work,
-    )
-    let count = expired
+    let count = 0
+    for (let isMore = true; isMore; ) {
+      const [, expired, dead] = await this.#call<[Buffer, number, Buffer[]]>(
+        scripts.cleanUp,
+        this.#bases.work,
+        this.#link.publish,
+      )
+      count += expired
+      isMore = dead.length === mostDead
+      const lapsed = dead.map(String).filter((name) => !this.#inboxes.has(name))
+      const counts = await inTurns(lapsed, (name) => this.#removeInbox(name))
+      for (const each of counts) count += each
+    }
     for (const name of this.#inboxes.keys()) {
       const base = this.#bases.inbox(name)
       const [, gone] = await this.#call<[Buffer, number]>(scripts.cleanInbox, base)
       count += gone
     }
-    const lapsed = dead.map(String).filter((name) => !this.#inboxes.has(name))
-    for (const name of lapsed) count += await this.#removeInbox(name)
     this.#count('dropped.expired', count)
     return count + late
   }
@@ -697,6 +719,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     return (await this.#call<number>(scripts.openInbox, base, lease, publish)) === 1
   }
 
+  async #reopenInbox(name: string, publish = ''): Promise<void> {
+    if (!(await this.#openInbox(name, publish))) this.#losses++
+  }
+
   async #noteInboxes(names: readonly string[]): Promise<void> {
     const lease = String(this.#inboxLeaseMs)
     await this.#call(scripts.noteInboxes, this.#bases.work, lease, ...names)
@@ -706,36 +732,43 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #onUp(): void {
     this.#reader.wakeAll()
     if (this.#inboxes.size + this.#announced.size === 0) return
-    void this.#heal().catch(() => {
-      // The server is away again.
-    })
+    this.#startHealing()
+  }
+
+  #startHealing(): void {
+    this.#mustHealAgain = true
+    this.#healing ??= (async () => {
+      while (this.#mustHealAgain && !this.#isClosed) {
+        this.#mustHealAgain = false
+        try {
+          await this.#heal()
+        } catch {
+          // The server is away again: its return, or the next maintenance, takes it up.
+        }
+      }
+      this.#healing = undefined
+    })()
   }
 
   /** Opens this process's inboxes again where the server lost them, and what was theirs. */
   async #heal(): Promise<void> {
-    if (this.#isHealing) return
-    this.#isHealing = true
-    try {
-      let isLost = false
-      for (const [name, { reader }] of this.#inboxes) {
-        const wasOpen = await this.#openInbox(name, this.#link.publish)
-        isLost ||= !wasOpen
-        reader.look()
-      }
-      if (!isLost) return
-      await this.#noteInboxes([...this.#inboxes.keys()])
-      const now = this.limits.clock.now()
-      for (const [id, { json, until }] of this.#announced) {
-        if (until <= now) continue
-        const lease = String(Math.ceil(until - now))
-        await this.#call(scripts.announce, this.#bases.processes, lease, id, json)
-      }
-      for (const { inbox } of this.#inboxes.values()) {
-        if (inbox.keepsMembers && inbox.membershipCount > 0) await inbox.renew()
-      }
-    } finally {
-      this.#isHealing = false
+    for (const [name, { reader }] of this.#inboxes) {
+      await this.#reopenInbox(name, this.#link.publish)
+      reader.look()
     }
+    const losses = this.#losses
+    if (this.#healed === losses) return
+    await this.#noteInboxes([...this.#inboxes.keys()])
+    const now = this.limits.clock.now()
+    for (const [id, { json, until }] of this.#announced) {
+      if (until <= now) continue
+      const lease = String(Math.ceil(until - now))
+      await this.#call(scripts.announce, this.#bases.processes, lease, id, json)
+    }
+    for (const { inbox } of this.#inboxes.values()) {
+      if (inbox.keepsMembers && inbox.membershipCount > 0) await inbox.renew()
+    }
+    this.#healed = losses
   }
 
   #listen(): Promise<void> {
@@ -755,7 +788,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     channels: readonly string[],
     { lines, hold }: ReceiveOptions,
     max: number,
-    slot: number | undefined,
+    slot: number,
+    waits: boolean,
+    isRegistered: boolean,
   ): Promise<Claimed> {
     const ofLines = lines ? channels.filter((channel) => lines.channels.includes(channel)) : []
     const plain = lines ? channels.filter((channel) => !lines.channels.includes(channel)) : channels
@@ -763,11 +798,13 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const turn = plain.length > 1 ? Math.floor(Math.random() * plain.length) : 0
     const turned = turn === 0 ? plain : [...plain.slice(turn), ...plain.slice(0, turn)]
     const token = ofLines.length > 0 || hold ? this.#tokenStart() : ''
+    const waiter = `${this.#process}/${slot}`
     const order = {
       c: turned,
       m: max,
       ...this.#deadline(),
-      ...(slot !== undefined && { w: `${this.#process}/${slot}` }),
+      ...(waits && { w: waiter }),
+      ...(isRegistered && { r: waiter }),
       ...(lines &&
         ofLines.length > 0 && {
           l: {
@@ -851,7 +888,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const now = this.limits.clock.now()
     let expired = 0
     for (const { kind, expiresAt, target, rest } of entries) {
-      if (kind === 'm' || kind === 'g') {
+      if (isMessage(kind)) {
         if (expiresAt <= now) {
           expired++
           continue
@@ -1169,8 +1206,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   }
 
   async #maintain(): Promise<void> {
-    for (const name of this.#inboxes.keys()) await this.#openInbox(name)
+    for (const name of this.#inboxes.keys()) await this.#reopenInbox(name)
     if (this.#inboxes.size > 0) await this.#noteInboxes([...this.#inboxes.keys()])
+    if (this.#healed < this.#losses) this.#startHealing()
     if (!this.#isClosed) await this.cleanUp()
   }
 

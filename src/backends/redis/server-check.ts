@@ -7,11 +7,16 @@ const oldestVersion = [6, 2] as const
 const outageReplies =
   /^(LOADING|MASTERDOWN|CLUSTERDOWN|READONLY|TRYAGAIN|BUSY|UNBLOCKED|NOREPLICAS)\b/
 
+/** What a server replied; before Redis 7 a reply to a command of a script is wrapped in another. */
+function replyOf(message: string): string {
+  return /^ERR Error running script .*?: -([A-Z]+\b.*)$/s.exec(message)?.[1] ?? message
+}
+
 /** Whether a call failed because its server, or the way to it, is away. */
 export function isOutage(error: unknown): boolean {
   if (isChannelkitError(error)) return false
   if (!(error instanceof Error)) return true
-  return !isReply(error) || outageReplies.test(error.message)
+  return !isReply(error) || outageReplies.test(replyOf(error.message))
 }
 
 /** What a server's refusal means for the caller. */
@@ -32,7 +37,7 @@ export function replyFault(error: unknown, shownAs: string): ChannelkitError {
       { cause: error },
     )
   }
-  const hint = text.startsWith('OOM') ? '; raise its maxmemory' : ''
+  const hint = replyOf(text).startsWith('OOM') ? '; raise its maxmemory' : ''
   return new ChannelkitError(
     'ERR_BACKEND_UNAVAILABLE',
     `Redis at ${shownAs} refused a call: ${text}${hint}`,

@@ -103,17 +103,11 @@ export class ServerLink implements RedisLink {
    *
    * @throws what the client throws, or `ERR_BACKEND_UNAVAILABLE` without a connection.
    */
-  async attempt(
-    args: readonly (string | Buffer)[],
-    script?: Script,
-    isAsked = false,
-  ): Promise<unknown> {
+  async attempt(args: readonly (string | Buffer)[], script?: Script): Promise<unknown> {
     const connection = this.#connection ?? (await this.#connected())
     const call = { since: performance.now() }
     connection.calls.add(call)
     try {
-      // By the same connection, and nothing in between.
-      if (isAsked) connection.client.sendCommand(['ASKING']).catch(() => {})
       return await this.#reply(connection, args, script)
     } catch (error) {
       if (isOutage(error)) this.#drop(connection, error)

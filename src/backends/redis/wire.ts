@@ -93,12 +93,11 @@ local function is_late(order) return order.d and now > order.d end
 -- once may go on writing when the server's memory is full.
 local has_older = false
 local function done_before(order)
-  if is_late(order) then return 'late' end
   local key = base .. 'sender:' .. order.s
   local found = call('HMGET', key, 'n', 'p' .. order.p)
   local number = tonumber(found[1] or -1)
-  if number > order.n then return 'late' end
   if number == order.n and found[2] then return found[2] end
+  if number > order.n or is_late(order) then return 'late' end
   has_older = number < order.n and found[1] ~= false
 end
 local function note_done(order, outcome)
@@ -217,7 +216,8 @@ local function reclaim(name, thorough)
   expired = expired + count
   if least then
     local last = found and string.sub(found, 18) or digits(least)
-    call('HSET', channels, name, digits(least) .. ' ' .. last)
+    -- Refused where the memory is full and nothing was deleted, which only means to look again.
+    redis.pcall('HSET', channels, name, digits(least) .. ' ' .. last)
   else
     call('HDEL', channels, name)
   end
@@ -402,6 +402,9 @@ local function lose_head(state)
 end
 `
 
+/** So many inboxes are found dead by one `cleanUp`, of which there may be more then. */
+export const mostDead = 1_000
+
 /** A script and its digest. */
 export interface Script {
   readonly name: string
@@ -504,7 +507,8 @@ return {shown(now), expired, outcome}
 
 /**
  * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
- * the waiter to register when there is none, absent to ask once; `l` lines: `c` channels, `e`
+ * the waiter to register when there is none, absent to ask once, and `r` the waiter to forget when
+ * there is one; `l` lines: `c` channels, `e`
  * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
  * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
  *
@@ -684,6 +688,8 @@ for name, id in pairs(lined_up) do
   keep(base .. 'lined-up', day)
 end
 if #packed > 0 then
+  -- It waits no more; a wake-up would be lost on it.
+  if order.r then unregister(order.r) end
   for _, name in ipairs(more) do if call('EXISTS', list(name)) == 1 then wake(name) end end
 elseif order.w then
   local names = {}
@@ -982,8 +988,8 @@ return {shown(now), expired, lapsed, redelivered, due, first or ''}
 )
 
 /**
- * `{work}`, now: deletes expired messages of channels and lines, and waiters that have not looked
- * for long. Returns now, how many messages, and the inboxes that are taken for dead.
+ * `{work}`, now, PUBLISH or SPUBLISH: deletes expired messages of channels and lines, and the waiters of
+ * processes that hear nothing any more. Returns now, how many messages, and the inboxes that are taken for dead.
  */
 const cleanUp = script(
   'cleanUp',
@@ -1006,7 +1012,14 @@ for _, member in ipairs(call('ZRANGE', parked, 0, -1)) do
     expired = expired + 1
   end
 end
-local dead = call('ZRANGEBYSCORE', base .. 'inboxes', '-inf', shown(now))
+local hears = {}
+for _, waiter in ipairs(call('HKEYS', waiting)) do
+  local process = string.match(waiter, '^[^/]+')
+  -- Wakes no slot.
+  if hears[process] == nil then hears[process] = call(ARGV[2], base .. 'wake:' .. process, '?') > 0 end
+  if not hears[process] then unregister(waiter) end
+end
+local dead = call('ZRANGEBYSCORE', base .. 'inboxes', '-inf', shown(now), 'LIMIT', 0, ${mostDead})
 if #dead > 0 then call('ZREM', base .. 'inboxes', unpack(dead)) end
 return {shown(now), expired, dead}
 `,
@@ -1135,7 +1148,8 @@ local function reclaim()
     if #kept > 0 then call('PEXPIRE', queue, math.max(ttl, slack)) end
     expired = expired + count
   end
-  call('HSET', meta, 'f', shown(least))
+  -- Refused where the memory is full and nothing was deleted, which only means to look again.
+  redis.pcall('HSET', meta, 'f', shown(least))
   return count
 end
 `
@@ -1236,7 +1250,7 @@ const take = script(
   'take',
   inboxLibrary,
   `
-local found = call('HMGET', meta, 'o', 'h', 't', 'v')
+local found = call('HMGET', meta, 'o', 'h', 't', 'v', 'b')
 if ARGV[4] ~= '' and now > tonumber(ARGV[4]) then
   return {shown(now), 1, tonumber(found[2] or 0), '', ARGV[5]}
 end
@@ -1248,7 +1262,20 @@ if found[4] then
     call('HDEL', meta, 'v')
   else again = call('LRANGE', taken, 0, -1) end
 end
-local got = call('LPOP', queue, tonumber(ARGV[2])) or {}
+local most = tonumber(ARGV[2])
+local got
+if tonumber(found[5] or 0) == 0 then got = call('LPOP', queue, most) or {}
+else
+  -- There are blocks, which may have more messages than are asked for.
+  got = {}
+  local size = 0
+  while size < most do
+    local entry = call('LPOP', queue)
+    if not entry then break end
+    got[#got + 1] = entry
+    size = size + size_of(entry)
+  end
+end
 local changes, more = {}, 0
 for i = 1, #got do
   local kind = string.byte(got[i])

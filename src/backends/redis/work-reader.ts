@@ -13,14 +13,16 @@ export interface Claimed {
 export interface WorkReaderOptions {
   readonly clock: Clock
   /**
-   * Takes up to `max` messages. With a `slot` that is registered as waiting when there is none, and
-   * `wake` of it called when one may have come.
+   * Takes up to `max` messages. When there is none and it `waits`, `slot` is registered as waiting, and
+   * `wake` of it called when one may have come. One that `isRegistered` is forgotten when there are some.
    */
   readonly claim: (
     channels: readonly string[],
     options: ReceiveOptions,
     max: number,
-    slot: number | undefined,
+    slot: number,
+    waits: boolean,
+    isRegistered: boolean,
   ) => Promise<Claimed>
   /** Hears of wake-ups, before the first wait. */
   readonly listen: () => Promise<void>
@@ -78,7 +80,9 @@ export class WorkReader {
           channels,
           options,
           max - messages.length,
-          waits ? slot : undefined,
+          slot,
+          waits,
+          isRegistered,
         )
         isRegistered ||= waits
         if (claimed.messages.length > 0) isRegistered = false
