@@ -34,10 +34,10 @@ export default defineConfig({
     projects: [
       project('unit', 10_000),
       project('contract', 20_000),
-      // Real processes, browsers and servers on two cores: one file at a time.
+      // Real processes, browsers and servers on two cores, after the others: two files at a time.
       {
         ...project('system', 90_000),
-        test: { ...project('system', 90_000).test, fileParallelism: false },
+        test: { ...project('system', 90_000).test, maxWorkers: 2, sequence: { groupOrder: 1 } },
       },
     ],
   },

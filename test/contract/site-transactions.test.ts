@@ -102,7 +102,7 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlac
       for (let n = 2; n < 12; n++) {
         const sentAt = performance.now()
         await other.backend().send([{ channel: 'news', content: { n } }])
-        expect(performance.now() - sentAt).toBeLessThan(1_000)
+        expect(performance.now() - sentAt).toBeLessThan(10_000)
       }
       expect(await takeAll(backend, 'news')).toHaveLength(10)
     })

@@ -508,7 +508,8 @@ describe('channelkit runwsserver', () => {
     socket.write(head)
     await once(socket, 'close')
 
-    expect(performance.now() - startedAt).toBeLessThan(3_000)
+    // Unset it would be ten seconds.
+    expect(performance.now() - startedAt).toBeLessThan(8_000)
     expect(answers.join('')).toMatch(/^HTTP\/1\.1 (408|431) /)
   })
 
