@@ -89,6 +89,7 @@ local function reclaim()
   end
   if count > 0 then
     note_blocks(#all - #kept - count)
+    call('HDEL', meta, 'k')
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do
@@ -105,7 +106,7 @@ end
 local order = cjson.decode(ARGV[2])
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
-local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b')
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b', 'l')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
 local changes = tonumber(found[2] or 0)
@@ -154,9 +155,11 @@ if #new > 0 then
       call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
     elseif waiting == 0 then
       pack_all('', new)
-      local number = next_number(found[4])
+      local number = next_number(found[6])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HSET', meta, 'h', number) end
+      if handed then call('HSET', meta, 'h', number, 'l', number)
+      -- While a slot moves, its reader may hear of it by another server of the cluster.
+      else call('HSET', meta, 'k', #new, 'l', number) end
     end
   end
   if not handed then

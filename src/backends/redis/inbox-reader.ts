@@ -11,6 +11,8 @@ export interface Taken {
   readonly entries: readonly Buffer[]
   /** Number of the answer. */
   readonly answer: string
+  /** The first so many entries were handed over under this number, to nobody who was counted. */
+  readonly published: { readonly count: number; readonly number: number }
 }
 
 export interface InboxReaderOptions {
@@ -123,7 +125,13 @@ export class InboxReader {
     }
     this.#answer = taken.answer
     if (taken.handed > this.#handed) await this.#arrival(taken.handed)
-    for (const entry of taken.entries) readInboxEntry(entry, this.#arrived)
+    const { count, number } = taken.published
+    // In a cluster, others than the server of the inbox may have told of them.
+    const isKnown = count > 0 && number <= this.#handed
+    if (count > 0) this.#handed = Math.max(this.#handed, number)
+    for (const entry of isKnown ? taken.entries.slice(count) : taken.entries) {
+      readInboxEntry(entry, this.#arrived)
+    }
   }
 
   /** Waits for what was published before the entries that were just taken. */

@@ -193,10 +193,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     { mark }: SendOptions = {},
   ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
-    const [first] = messages
-    if (first && messages.length === 1 && first.deliverAt === undefined) {
-      return this.#sendOne(first, mark)
-    }
+    if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
     const failures: SendFailure[] = []
     /** Inbox, '' for work channels or `forLater` → what goes there, and its places in `messages`. */
     const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
@@ -416,8 +413,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const reader = new InboxReader({
       clock: this.limits.clock,
       take: async (max, waits, last) => {
-        const [, isOpen, handed, packed, answer] = await this.#call<
-          [Buffer, number, number, Buffer, Buffer]
+        const [, isOpen, handed, packed, answer, count, number] = await this.#call<
+          [Buffer, number, number, Buffer, Buffer, number, number]
         >(
           scripts.take,
           base,
@@ -427,7 +424,14 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
           last,
         )
         const entries = unpack(packed).map(({ entry }) => entry)
-        return { isOpen: isOpen === 1, handed, entries, answer: answer.toString('latin1') }
+        const published = { count, number }
+        return {
+          isOpen: isOpen === 1,
+          handed,
+          entries,
+          answer: answer.toString('latin1'),
+          published,
+        }
       },
       reopen: async () => {
         await this.#reopenInbox(name)

@@ -41,7 +41,8 @@ import { createHash } from 'node:crypto'
  * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `b` how many
  *   messages the blocks have beyond one each, `w` whether
  *   its reader waits, `h` the number of the last entries it was handed, `f` and `u` as in `channels`, `t` the number of the
- *   last answer with changes of membership, `v` that these lie in `taken`.
+ *   last answer with changes of membership, `v` that these lie in `taken`, `l` the last
+ *   number of a hand-over, `k` how many of the first entries were handed over under it to nobody who was counted.
  *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, higher
  *   than all before, a space, and the entries, packed. Where it is to look, or to learn what it has missed, there are none.
  *   Changes of membership are never handed over, since what is published may be lost.
@@ -1140,6 +1141,7 @@ local function reclaim()
   end
   if count > 0 then
     note_blocks(#all - #kept - count)
+    call('HDEL', meta, 'k')
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do
@@ -1171,7 +1173,7 @@ const push = script(
 local order = cjson.decode(ARGV[2])
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
-local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b')
+local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b', 'l')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
 local changes = tonumber(found[2] or 0)
@@ -1220,9 +1222,11 @@ if #new > 0 then
       call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
     elseif waiting == 0 then
       pack_all('', new)
-      local number = next_number(found[4])
+      local number = next_number(found[6])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HSET', meta, 'h', number) end
+      if handed then call('HSET', meta, 'h', number, 'l', number)
+      -- While a slot moves, its reader may hear of it by another server of the cluster.
+      else call('HSET', meta, 'k', #new, 'l', number) end
     end
   end
   if not handed then
@@ -1244,15 +1248,15 @@ return {shown(now), expired, outcome}
 /**
  * `{reply.…!}`, now, most entries, `1` to wait when there is none, until when or nothing, and the number that the last
  * answer had: changes of membership in an answer that was lost come again. Returns now, `1` when the inbox is open, the number of the last entries it was handed, and packed entries, expired ones among them,
- * and the number of this answer.
+ * and the number of this answer; then how many of the first entries may have been heard too, and of which hand-over.
  */
 const take = script(
   'take',
   inboxLibrary,
   `
-local found = call('HMGET', meta, 'o', 'h', 't', 'v', 'b')
+local found = call('HMGET', meta, 'o', 'h', 't', 'v', 'b', 'k', 'l')
 if ARGV[4] ~= '' and now > tonumber(ARGV[4]) then
-  return {shown(now), 1, tonumber(found[2] or 0), '', ARGV[5]}
+  return {shown(now), 1, tonumber(found[2] or 0), '', ARGV[5], 0, 0}
 end
 local answer = found[3] or '0'
 local again = {}
@@ -1262,14 +1266,18 @@ if found[4] then
     call('HDEL', meta, 'v')
   else again = call('LRANGE', taken, 0, -1) end
 end
-local most = tonumber(ARGV[2])
+local most, known = tonumber(ARGV[2]), tonumber(found[6] or 0)
+if known > 0 then
+  call('HDEL', meta, 'k')
+  most = math.max(most, known)
+end
 local got
 if tonumber(found[5] or 0) == 0 then got = call('LPOP', queue, most) or {}
 else
   -- There are blocks, which may have more messages than are asked for.
   got = {}
   local size = 0
-  while size < most do
+  while size < most or #got < known do
     local entry = call('LPOP', queue)
     if not entry then break end
     got[#got + 1] = entry
@@ -1295,7 +1303,8 @@ if #changes > 0 then
 end
 note_blocks(-more)
 if #got + #again == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
-return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed), answer}
+return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed), answer,
+  #again == 0 and known or 0, tonumber(found[7] or 0)}
 `,
 )
 
@@ -1395,7 +1404,7 @@ const flushInbox = script(
   inboxLibrary,
   `
 call('DEL', queue, taken, groups)
-call('HDEL', meta, 'n', 'b', 'f', 'u', 'v')
+call('HDEL', meta, 'n', 'b', 'f', 'u', 'v', 'k')
 return 1
 `,
 )
