@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { DeadLetterCommandOptions } from './dead-letters.ts'
 import type { FlushOptions } from './flush.ts'
 import type { SendCommandOptions } from './send.ts'
 import type { BackendCommandOptions } from './shared-backend.ts'
@@ -34,6 +35,16 @@ export function backendCommands(
       const { flush: run } = await import('./flush.ts')
       onExit(await run(options))
     })
+  const deadLetters = addBackendOptions(
+    command('dead-letters', 'list the messages of a channel that were given up, or replay them'),
+  )
+    .argument('<channel>', 'name of the channel they were sent to')
+    .option('--replay', 'send them to the channel again')
+    .option('--max <number>', 'most of them, from the oldest on (default: 1000)')
+    .action(async (channel: string, options: DeadLetterCommandOptions) => {
+      const { runDeadLetters } = await import('./dead-letters.ts')
+      onExit(await runDeadLetters(channel, options))
+    })
   const send = addContentOptions(command('send', 'put one message on a channel'))
     .argument('<channel>', 'name of the channel')
     .argument('[json]', 'content, an object; - or nothing reads standard input')
@@ -53,6 +64,10 @@ export function backendCommands(
     [groups, ['channelkit groups']],
     [processes, ['channelkit processes --json']],
     [flush, ['channelkit flush', 'channelkit flush --yes --channel-backend thumbnails']],
+    [
+      deadLetters,
+      ['channelkit dead-letters invoices', 'channelkit dead-letters invoices --replay --max 10'],
+    ],
     [
       send,
       [`channelkit send orders '{"id": 1}'`, 'channelkit send orders --file order.json --json'],
