@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { defineRouting, Site } from 'channelkit'
+import { defineRouting, Site, setup } from 'channelkit'
 import { RedisBackend } from 'channelkit/redis'
 import { TestSite } from 'channelkit/testing'
 import { MemoryStore } from 'express-session'
@@ -108,5 +108,31 @@ describe('README.md', () => {
     expect(await ben.next()).toBe('hello')
     await eve.expectNothing()
     expect((await site.request('/kitchen')).status).toBe(200)
+  })
+})
+
+describe('docs/delivery.md', () => {
+  it('has a recipe for repeats that sends each time once, whoever else does', async () => {
+    const blocks = await codeBlocks('docs/delivery.md')
+    await using files = await writeBlocks(blocks.filter(({ caption }) => caption === 'repeat.ts'))
+    await symlink(fileURLToPath(modules), join(files.folder, 'node_modules'))
+    const { repeat } = await load(files.folder, 'repeat.ts')
+    const site = await setup({ channelBackends: { default: { backend: 'memory:' } } })
+
+    const crons = [repeat('ticks', '* * * * * *'), repeat('ticks', '* * * * * *')]
+    await vi.waitFor(
+      async () => {
+        const [ticks] = await site.backend().channels()
+        expect(ticks?.waiting).toBeGreaterThanOrEqual(3)
+      },
+      { timeout: 8_000, interval: 50 },
+    )
+    for (const cron of crons) cron.stop()
+    const messages = await site.backend().receive(['ticks'], { max: 100, waitMs: 0 })
+    await site.close()
+
+    const times = messages.map(({ content }) => Date.parse(String(content.at)) / 1_000)
+    const [first = 0] = times
+    expect(times).toEqual(times.map((_time, index) => first + index))
   })
 })
