@@ -30,6 +30,7 @@ export const errorTable = {
   ERR_BACKEND_UNAVAILABLE: { category: 'operational', httpStatus: 503, closeCode: 1013 },
   ERR_SESSION_STORE: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_BACKEND_CLOSED: { category: 'operational', httpStatus: 503, closeCode: 1012 },
+  ERR_BATCH_IN_DOUBT: { category: 'operational', httpStatus: 503, closeCode: 1013 },
   ERR_BAD_REQUEST: { category: 'client', httpStatus: 400, closeCode: 1002 },
   ERR_UNAUTHORIZED: { category: 'client', httpStatus: 401, closeCode: 1008 },
   ERR_FORBIDDEN: { category: 'client', httpStatus: 403, closeCode: 1008 },

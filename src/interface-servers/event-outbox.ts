@@ -220,7 +220,8 @@ export class EventOutbox {
         this.#waitForBackend(batch, error)
         return
       }
-      this.#counters.add('dropped.refused', batch.events.length)
+      const isInDoubt = isChannelkitError(error, 'ERR_BATCH_IN_DOUBT')
+      this.#counters.add(isInDoubt ? 'dropped.in-doubt' : 'dropped.refused', batch.events.length)
       this.#logger.error({ err: error }, 'events are dropped')
       this.#settle(batch, [])
       if (this.#failed === batch) this.#goOnAfterOutage()

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { RedisBackend } from 'channelkit/redis'
+import { FakeClock } from 'channelkit/testing'
 import { createClient } from 'redis'
 import { afterAll, describe, expect, it } from 'vitest'
 import { startProxy } from '../support/proxy.ts'
@@ -133,5 +134,35 @@ describe('RedisBackend', () => {
     expect(readded).toEqual([alice])
     expect(await tell(group)).toEqual(['bob'])
     await close()
+  })
+
+  it('stores a marked batch never twice, also when it comes again behind a long outage', async () => {
+    const prefix = 'doubt:'
+    const proxy = await startProxy(join(redis.folder, 'redis.sock'))
+    const clock = new FakeClock()
+    const url = `redis://127.0.0.1:${proxy.port}`
+    const sender = new RedisBackend({ url, prefix, clock, timeoutMs: 500 })
+    const worker = new RedisBackend({ url: redisUrlIn(redis.folder), prefix, clock })
+    const send = (n: number) =>
+      sender.send([{ channel: 'a', content: { n } }], { mark: { sender: 'me', number: n } })
+    await sender.open()
+
+    proxy.silence()
+    await expect(send(1)).rejects.toMatchObject({ code: 'ERR_BACKEND_UNAVAILABLE' })
+    const mend = await proxy.cut()
+    await clock.advance(59_000)
+    await expect(send(1)).rejects.toMatchObject({ code: 'ERR_BACKEND_UNAVAILABLE' })
+    await clock.advance(1_000)
+    await expect(send(1)).rejects.toMatchObject({ code: 'ERR_BATCH_IN_DOUBT' })
+    await expect(send(2)).rejects.toMatchObject({ code: 'ERR_BACKEND_UNAVAILABLE' })
+    await clock.advance(120_000)
+    await mend()
+    await sleep(1_000)
+
+    expect(await send(2)).toEqual([])
+    const found = await worker.receive(['a'], { max: 9, waitMs: 0 })
+    expect(found.map(({ content }) => content.n)).toEqual([2])
+    await Promise.all([sender.close(), worker.close()])
+    await proxy.close()
   })
 })

@@ -2,9 +2,9 @@ import { ChannelkitError, isChannelkitError } from '../../errors.ts'
 import type { ServerClock } from '../server-clock.ts'
 import { keySlot } from './key-slot.ts'
 import type { RedisAddress } from './redis-client.ts'
-import type { RedisLink, Subscriber } from './redis-link.ts'
+import { type RedisLink, type Subscriber, withDoubt } from './redis-link.ts'
 import type { RedisNode } from './redis-url.ts'
-import { isOutage, replyFault } from './server-check.ts'
+import { isLostReply, isOutage, replyFault } from './server-check.ts'
 import { ServerLink, scan } from './server-link.ts'
 import { type Script, scripts } from './wire.ts'
 
@@ -139,6 +139,9 @@ export class ClusterLink implements RedisLink {
   async #try(key: string, attempt: Attempt): Promise<unknown> {
     const slot = this.#slotOf(key)
     const since = performance.now()
+    let isWritten = false
+    const fault = (error: unknown): ChannelkitError =>
+      isWritten ? withDoubt(this.#fault(error)) : this.#fault(error)
     for (;;) {
       let name: string | undefined
       try {
@@ -147,17 +150,18 @@ export class ClusterLink implements RedisLink {
         if (name === undefined) throw new Error(`nobody serves slot ${slot}`)
         return await attempt(this.#node(name), name)
       } catch (error) {
+        isWritten ||= name !== undefined && isLostReply(error)
         const kind = redirection(error)
-        if (!kind && !isAway(error)) throw this.#fault(error)
+        if (!kind && !isAway(error)) throw fault(error)
         if (isChannelkitError(error, 'ERR_INVALID_CONFIG')) throw error
         const isLate = performance.now() - since >= this.#options.timeoutMs
-        if (isLate || this.#isClosed) throw this.#fault(error)
+        if (isLate || this.#isClosed) throw fault(error)
         await this.#refresh().catch(() => {
           // Nobody can be asked: the next try tells.
         })
         // Who has been away for long, and was not replaced, is not waited for again.
         const isSame = name !== undefined && this.#ownerOf(slot) === name
-        if (isSame && this.#nodes.get(name as string)?.isAway) throw this.#fault(error)
+        if (isSame && this.#nodes.get(name as string)?.isAway) throw fault(error)
         if (kind !== 'MOVED') await pause()
       }
     }

@@ -62,7 +62,7 @@ import {
   unpack,
   withLength,
 } from './packed.ts'
-import type { RedisLink } from './redis-link.ts'
+import { isInDoubt, type RedisLink } from './redis-link.ts'
 import { Bases, mostDead, type Script, scripts } from './wire.ts'
 import { type Claimed, WorkReader } from './work-reader.ts'
 
@@ -107,6 +107,9 @@ const mostCalls = 100
 // Where no process receives by lines, a line's ready head is looked at so often, in milliseconds.
 const longestLookMs = 15_000
 
+// The marks of batches are kept for twice as long.
+const markMs = 60_000
+
 const noFailures: readonly SendFailure[] = Object.freeze([])
 
 /**
@@ -141,6 +144,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #cancels = 0
   #batches = 0
   readonly #nextBatch = () => ({ sender: this.#process, number: ++this.#batches })
+  /** Sender → its marked batch that may have been stored, and when it was first sent. */
+  readonly #doubts = new Map<string, { readonly number: number; readonly since: number }>()
   #lastClaim = 0
   /** How often the server was found not to know an inbox of this process, and how many of these are made good. */
   #losses = 0
@@ -193,6 +198,31 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     { mark }: SendOptions = {},
   ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
+    if (!mark) return this.#send(messages)
+    const { sender, number } = mark
+    const before = this.#doubts.get(sender)
+    const doubt = before?.number === number ? before : undefined
+    const now = this.limits.clock.now()
+    if (doubt && now - doubt.since >= markMs) {
+      throw new ChannelkitError(
+        'ERR_BATCH_IN_DOUBT',
+        'a batch may have been stored more than a minute ago, and it cannot be told any more; do not send it again',
+      )
+    }
+    try {
+      const failures = await this.#send(messages, mark)
+      this.#doubts.delete(sender)
+      return failures
+    } catch (error) {
+      if (!doubt && isInDoubt(error)) this.#doubts.set(sender, { number, since: now })
+      throw error
+    }
+  }
+
+  async #send(
+    messages: readonly OutgoingMessage[],
+    mark?: BatchMark,
+  ): Promise<readonly SendFailure[]> {
     if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
     const failures: SendFailure[] = []
     /** Inbox, '' for work channels or `forLater` → what goes there, and its places in `messages`. */

@@ -30,3 +30,16 @@ export interface RedisLink {
   onDown(listener: (error: ChannelkitError) => void): void
   close(): Promise<void>
 }
+
+const inDoubt = new WeakSet<Error>()
+
+/** Notes that the call which failed so may have been carried out; returns the error. */
+export function withDoubt<Fault extends Error>(error: Fault): Fault {
+  inDoubt.add(error)
+  return error
+}
+
+/** Whether the call that failed so may have been carried out. */
+export function isInDoubt(error: unknown): boolean {
+  return error instanceof Error && inDoubt.has(error)
+}

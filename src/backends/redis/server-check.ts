@@ -19,6 +19,11 @@ export function isOutage(error: unknown): boolean {
   return !isReply(error) || outageReplies.test(replyOf(error.message))
 }
 
+/** Whether a call was sent and not answered, so that it may have been carried out. */
+export function isLostReply(error: unknown): boolean {
+  return !isChannelkitError(error) && !(error instanceof Error && isReply(error))
+}
+
 /** What a server's refusal means for the caller. */
 export function replyFault(error: unknown, shownAs: string): ChannelkitError {
   if (isChannelkitError(error)) return error

@@ -9,8 +9,8 @@ import {
   type RedisAddress,
   type RedisClient,
 } from './redis-client.ts'
-import type { RedisLink, Subscriber } from './redis-link.ts'
-import { checkServer, isOutage, replyFault } from './server-check.ts'
+import { type RedisLink, type Subscriber, withDoubt } from './redis-link.ts'
+import { checkServer, isLostReply, isOutage, replyFault } from './server-check.ts'
 import { type Script, scripts } from './wire.ts'
 
 /** How often a quiet server is asked whether it is still there, in milliseconds. */
@@ -159,13 +159,17 @@ export class ServerLink implements RedisLink {
 
   async #ask(args: readonly (string | Buffer)[], script?: Script): Promise<unknown> {
     const since = performance.now()
+    let isWritten = false
+    const fault = (error: ChannelkitError): ChannelkitError =>
+      isWritten ? withDoubt(error) : error
     for (;;) {
       try {
         return await this.attempt(args, script)
       } catch (error) {
-        if (!isOutage(error)) throw replyFault(error, this.#options.shownAs)
+        isWritten ||= isLostReply(error)
+        if (!isOutage(error)) throw fault(replyFault(error, this.#options.shownAs))
         const isLate = performance.now() - since >= this.#options.timeoutMs
-        if (isLate || this.#isClosed) throw this.#unavailable(error)
+        if (isLate || this.#isClosed) throw fault(this.#unavailable(error))
       }
     }
   }

@@ -1,4 +1,4 @@
-import type { ChannelkitError, Content } from 'channelkit'
+import { ChannelkitError, type Content } from 'channelkit'
 import type { BackendOptions } from 'channelkit/backend'
 import { FakeClock } from 'channelkit/testing'
 import fc from 'fast-check'
@@ -181,6 +181,27 @@ describe('EventOutbox', () => {
     await clock.advance(1_000)
 
     expect(await take('receive')).toEqual([{ n: 1 }, { n: 3 }, { n: 2 }])
+    expect(client.isHeld).toBe(false)
+  })
+
+  it('drops what its backend can vouch for no more, and goes on with what was not sent', async () => {
+    const { outbox, backend, clock, counters, take } = newOutbox()
+    const client = new Client()
+    backend.breaks()
+    outbox.add(client, 'receive', { n: 1 })
+    await clock.advance(0)
+    outbox.add(client, 'receive', { n: 2 })
+    const send = backend.send.bind(backend)
+    backend.send = async () => {
+      backend.send = send
+      throw new ChannelkitError('ERR_BATCH_IN_DOUBT', 'it may be stored')
+    }
+    backend.mends()
+
+    await clock.advance(1_000)
+
+    expect(await take('receive')).toEqual([{ n: 2 }])
+    expect(counters.get('dropped.in-doubt')).toBe(1)
     expect(client.isHeld).toBe(false)
   })
 
