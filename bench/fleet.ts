@@ -1,13 +1,17 @@
 // Two interface servers and two workers as processes of their own: see bench/README.md.
-// node --import tsx bench/fleet.ts [backend URL] [seconds]
+// node --import tsx bench/fleet.ts [sqlite | postgres | mariadb | redis | backend URL] [seconds]
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { startMariadb, startPostgres, startRedis } from '../test/support/service-process.ts'
+import { mysqlPlace, postgresPlace } from '../test/support/sql-places.ts'
 import { closeSockets, echoLoad, groupLoad, openSockets, percentile, plain } from './load.ts'
 import { MeasuredServer } from './measured-server.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'channelkit-bench-'))
-process.env.CHANNELS_URL = process.argv[2] ?? `sqlite:${join(folder, 'channels.sqlite')}`
+const [given = 'sqlite'] = process.argv.slice(2)
+const service = await startService(given)
+process.env.CHANNELS_URL = service?.url ?? (given === 'sqlite' ? sqliteUrl() : given)
 const seconds = Number(process.argv[3] ?? 4)
 
 const [first, second, ...workers] = [
@@ -70,10 +74,30 @@ for (const inFlight of [1, 4]) {
   const { deliveries, roundsMs } = await groupLoad(plain, members, inFlight, seconds * 1_000)
   const used = (await cpuMicros()) - before
   console.log(
-    `group send to 1,000 sockets on two servers, ${inFlight} in flight: ${Math.round(deliveries / seconds)} deliveries/s, ${(used / deliveries).toFixed(1)} us CPU each, p50 ${percentile(roundsMs, 0.5).toFixed(1)} ms`,
+    `group send to 1,000 sockets on two servers, ${inFlight} in flight: ${Math.round(deliveries / seconds)} deliveries/s, ${(used / deliveries).toFixed(1)} us CPU each, p50 ${percentile(roundsMs, 0.5).toFixed(1)} ms, p99 ${percentile(roundsMs, 0.99).toFixed(1)} ms`,
   )
 }
 closeSockets(members)
 
 for (const server of fleet) await server.stop()
+await service?.stop()
 rmSync(folder, { recursive: true })
+
+function sqliteUrl(): string {
+  return `sqlite:${join(folder, 'channels.sqlite')}`
+}
+
+/** Starts the server that a word names. */
+async function startService(
+  name: string,
+): Promise<{ readonly url: string; stop(): Promise<void> } | undefined> {
+  if (!['postgres', 'mariadb', 'redis'].includes(name)) return undefined
+  if (name === 'redis') {
+    const server = await startRedis()
+    const url = `redis+unix://${join(server.folder, 'redis.sock')}`
+    return { url, stop: () => server[Symbol.asyncDispose]() }
+  }
+  const server = name === 'postgres' ? await startPostgres(true) : await startMariadb(true)
+  const place = name === 'postgres' ? postgresPlace(server) : mysqlPlace(server)
+  return { url: await place.newUrl(), stop: () => server[Symbol.asyncDispose]() }
+}

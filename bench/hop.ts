@@ -1,8 +1,8 @@
 /**
- * Measures a SQL backend: one process in batches, an echo between two processes in batches and one at
+ * Measures a backend: one process in batches, an echo between two processes in batches and one at
  * a time, and what an idle system costs.
  *
- *     node --import tsx bench/hop.ts [sqlite | postgres | mariadb]
+ *     node --import tsx bench/hop.ts [sqlite | postgres | mariadb | redis]
  *
  * Default SQLite. A database server is started for it, which waits for the disk at each commit. A hop
  * is one send and one receive; an echo has two. Figures differ up to twofold between runs.
@@ -14,15 +14,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { ChannelBackend } from '../src/backends/channel-backend.ts'
+import { RedisBackend } from '../src/backends/redis/redis.ts'
 import { MysqlBackend } from '../src/backends/sql/mysql.ts'
 import { PostgresBackend } from '../src/backends/sql/postgres.ts'
-import type { SqlBackend } from '../src/backends/sql/sql-backend.ts'
 import { SqliteBackend } from '../src/backends/sql/sqlite.ts'
 import type { Content } from '../src/content.ts'
 import {
   type StartedService,
   startMariadb,
   startPostgres,
+  startRedis,
 } from '../test/support/service-process.ts'
 import { mysqlPlace, postgresPlace } from '../test/support/sql-places.ts'
 
@@ -38,9 +40,10 @@ const [first = 'sqlite', givenUrl] = process.argv.slice(2)
 if (givenUrl === undefined) await measure()
 else await play(first as Role, givenUrl)
 
-function open(url: string): SqlBackend {
+function open(url: string): ChannelBackend {
   const limits = { capacity: 100_000, inboxCapacity: 100_000 }
   if (url.startsWith('postgres:')) return new PostgresBackend({ url, ...limits })
+  if (url.startsWith('redis')) return new RedisBackend({ url, ...limits })
   if (url.startsWith('mariadb:')) return new MysqlBackend({ url, ...limits })
   return new SqliteBackend({ file: url.slice('sqlite:'.length), ...limits })
 }
@@ -76,7 +79,11 @@ async function measure(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'channelkit-bench-'))
   let files = 0
   let newUrl = async (): Promise<string> => `sqlite:${join(directory, `${++files}.db`)}`
-  if (first !== 'sqlite') {
+  if (first === 'redis') {
+    server = await startRedis()
+    const { folder } = server
+    newUrl = async () => `redis+unix://${join(folder, 'redis.sock')}?prefix=bench-${++files}:`
+  } else if (first !== 'sqlite') {
     server = first === 'postgres' ? await startPostgres(true) : await startMariadb(true)
     const place = first === 'postgres' ? postgresPlace(server) : mysqlPlace(server)
     newUrl = () => place.newUrl()

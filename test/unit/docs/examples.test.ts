@@ -136,3 +136,18 @@ describe('docs/delivery.md', () => {
     expect(times).toEqual(times.map((_time, index) => first + index))
   })
 })
+
+describe('docs/background-work.md', () => {
+  it('has a view that hands its work on, and tells its user how it went', async () => {
+    await using files = await writeBlocks(await codeBlocks('docs/background-work.md'))
+    await symlink(fileURLToPath(modules), join(files.folder, 'node_modules'))
+    await using site = await TestSite.open(join(files.folder, 'jobs.ts'))
+    const socket = await site.connect('/?user=ada')
+
+    const response = await site.request('/make?user=ada')
+
+    expect(response.status).toBe(202)
+    expect(await socket.next()).toBe('cat.png is being made smaller')
+    expect(await socket.next()).toBe('small-cat.png is ready')
+  })
+})
