@@ -1,5 +1,6 @@
 import { bodyStream } from '../http/client-link.ts'
 import { makeRequest, type ResponseSink, writeResponse } from '../http/request-response.ts'
+import { isPromise } from '../internal/is-promise.ts'
 import { writeLentResponse } from './lent-body.ts'
 import { rememberRequest, type ViewRequest, viewRequestOf } from './view-request.ts'
 
@@ -59,10 +60,6 @@ function untilLost(answer: PromiseLike<unknown>, view: ViewRequest): Promise<unk
       resolve(response)
     }, reject)
   })
-}
-
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
 }
 
 function sinkOf(view: ViewRequest): ResponseSink {

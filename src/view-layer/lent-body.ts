@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { LocalRequest } from '../http/local-requests.ts'
 import { bodyBytes, soon } from '../http/response-body.ts'
 import { endWith } from '../http/response-end.ts'
-import { checkStatus, hopByHop } from '../http/response-head.ts'
+import { checkContentLength, checkStatus, hopByHop } from '../http/response-head.ts'
 import type { ViewRequest } from './view-request.ts'
 
 /** Writes a fetch app's answer on the client's own response, in parts as its body comes. */
@@ -74,6 +74,8 @@ function endAnswer(lent: LocalRequest, body: Uint8Array | undefined): void {
 function writeHeaders({ status, headers }: Response, response: ServerResponse): void {
   checkStatus(status)
   response.statusCode = status
+  const length = headers.get('content-length')
+  if (length !== null) checkContentLength(length)
   for (const [name, value] of headers) {
     if (name !== 'set-cookie' && !hopByHop.has(name)) response.setHeader(name, value)
   }

@@ -1,4 +1,5 @@
 import type { LocalRequest } from '../http/local-requests.ts'
+import { isPromise } from '../internal/is-promise.ts'
 import { lendResponse, takeResponseBack } from './lent-response.ts'
 import type { NodeHandler } from './view-app.ts'
 import { rememberRequest, type ViewRequest } from './view-request.ts'
@@ -44,8 +45,4 @@ export async function runLentNodeView(
   await new Promise<void>((resolve) => {
     onOver = resolve
   })
-}
-
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | undefined)?.then === 'function'
 }

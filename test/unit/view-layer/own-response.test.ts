@@ -473,6 +473,16 @@ describe.each(carriers)('A fetch app over %s', (carrier) => {
     expect(cancelled).toBe(3)
   })
 
+  it.each(['3, 5', '-1', 'x'])('gets 500 for the content-length %s', async (length) => {
+    const app = { fetch: () => new Response('abc', { headers: { 'content-length': length } }) }
+    await using site = await serveSite(carrier, { app })
+
+    const response = await fetch(`http://127.0.0.1:${site.port}/`)
+
+    expect(response.status).toBe(500)
+    expect(site.log).toHaveLength(1)
+  })
+
   it('survives a client whose second request waits behind an open one', async () => {
     const late = deferred()
     const app = {
