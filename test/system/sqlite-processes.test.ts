@@ -93,13 +93,16 @@ describe('SqliteBackend in several processes', () => {
     const received: number[][] = [[], [], [], []]
     const readers = await Promise.all(received.map(startReader))
 
-    const writers = [start('writer', 0, 3_000), start('writer', 3_000, 6_000)]
-    await until(() => (received[0] as number[]).length >= 200)
-    const killed = exitOf(readers[0] as ChildProcess)
-    readers[0]?.kill('SIGKILL')
+    const first = start('writer', 0, 3_000)
+    // On a busy machine any one reader may come away with little.
+    const busiest = () => received.findIndex((numbers) => numbers.length >= 200)
+    await until(() => busiest() >= 0)
+    const doomed = readers[busiest()] as ChildProcess
+    const killed = exitOf(doomed)
+    doomed.kill('SIGKILL')
     await killed
-    const countAtKill = received.flat().length
-    const codes = await Promise.all(writers.map(exitOf))
+    const second = start('writer', 3_000, 6_000)
+    const codes = await Promise.all([first, second].map(exitOf))
     const backend = new SqliteBackend({ file })
     while ((await backend.channels()).length > 0) await sleep(20)
     await backend.close()
@@ -108,7 +111,8 @@ describe('SqliteBackend in several processes', () => {
     expect(codes).toEqual([0, 0])
     const all = received.flat()
     expect(new Set(all).size).toBe(all.length)
-    expect(all.length).toBeGreaterThan(countAtKill)
+    // All that was sent after the kill is for the others.
+    expect(all.filter((number) => number >= 3_000).length).toBe(3_000)
     // What the killed reader had taken and not told: one batch, and one told on a closing pipe.
     expect(6_000 - all.length).toBeLessThanOrEqual(40)
   })
