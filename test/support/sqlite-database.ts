@@ -27,7 +27,10 @@ export function noting(database: SqliteDatabase, notes: string[]): SqliteDatabas
         },
       }
     },
-    exec: (text) => database.exec(text),
+    exec(text) {
+      notes.push(text)
+      return database.exec(text)
+    },
     close: () => database.close(),
   }
 }

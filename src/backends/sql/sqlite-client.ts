@@ -100,7 +100,12 @@ export class SqliteClient implements SqlClient {
         const now = performance.now()
         startedAt ||= now
         const leftMs = (since ?? startedAt) + busyMs - now
-        if (!isBusy(error) || leftMs <= 0) throw sqliteFault(error, file, busyMs)
+        if (!isBusy(error)) throw sqliteFault(error, file, busyMs)
+        if (leftMs <= 0) {
+          // A statement that is not tried again could keep what is read at this state: see `exec`.
+          this.#disconnect()
+          throw sqliteFault(error, file, busyMs)
+        }
         if (now - startedAt < spinMs) {
           await turn()
         } else {
@@ -207,14 +212,14 @@ function configured(connection: SqliteConnection, file: string): SqliteConnectio
 }
 
 function inTransaction<T>(connection: SqliteConnection, work: () => SqlWork<T>): T {
-  connection.run('BEGIN IMMEDIATE')
+  connection.exec('BEGIN IMMEDIATE')
   try {
     const result = drive(connection, work())
-    connection.run('COMMIT')
+    connection.exec('COMMIT')
     return result
   } catch (error) {
     try {
-      connection.run('ROLLBACK')
+      connection.exec('ROLLBACK')
     } catch {
       // SQLite has rolled back by itself, as it does on a full disk.
     }

@@ -79,6 +79,14 @@ export class SqliteConnection {
     return Number(this.#prepare(text).run(...values).changes)
   }
 
+  /**
+   * Runs a statement that is not kept. libsql does not reset a kept one that found the database busy: until
+   * it runs again it counts as a writer, and under it no read ends, so that later ones see nothing new.
+   */
+  exec(text: string): void {
+    this.#database.exec(text)
+  }
+
   close(): void {
     this.#statements.clear()
     this.#database.close()

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ChannelBackend } from 'channelkit/backend'
 import { SqliteBackend, type SqliteBackendOptions } from 'channelkit/sqlite'
 import { FakeClock } from 'channelkit/testing'
@@ -378,6 +379,58 @@ describe('SqliteBackend', () => {
       database.exec('ROLLBACK')
       await closing
       expect(await takeNumbers(open(), 'news')).toEqual([1])
+      database.close()
+    })
+
+    it('sees what is sent after another process made the tables it was about to make', async () => {
+      const model = open({ file: join(directory, 'model.db') })
+      await model.open()
+      const modelDatabase = openDatabase(join(directory, 'model.db'))
+      const schema = modelDatabase
+        .prepare('SELECT sql FROM sqlite_master WHERE sql IS NOT NULL')
+        .all() as { sql: string }[]
+      const meta = modelDatabase.prepare('SELECT name, value FROM channelkit_meta').all() as {
+        name: string
+        value: string
+      }[]
+      const database = openDatabase(file)
+      database.prepare('PRAGMA journal_mode = WAL').all()
+      database.exec('BEGIN IMMEDIATE')
+      const backend = open({ busyMs: 60_000 })
+      const opening = backend.open()
+      await sleep(50)
+      for (const { sql } of schema) {
+        if (!sql.includes('sqlite_')) database.exec(sql)
+      }
+      for (const { name, value } of meta) {
+        database.prepare('INSERT INTO channelkit_meta VALUES (?, ?)').run(name, value)
+      }
+      database.exec('COMMIT')
+      await opening
+
+      const before = await backend.channels()
+      await open().send(numbered('news', 1))
+
+      expect(before).toEqual([])
+      expect(await takeNumbers(backend, 'news')).toEqual([1])
+      database.close()
+      modelDatabase.close()
+    })
+
+    it('sees what is sent after a call that gave up on the lock', async () => {
+      const backend = open()
+      await backend.open()
+      const database = openDatabase(file)
+      database.exec('BEGIN IMMEDIATE')
+      const error = await faultOf(backend.send(numbered('news', 1)))
+      database.exec('ROLLBACK')
+
+      const before = await backend.channels()
+      await open().send(numbered('news', 2))
+
+      expect(error.code).toBe('ERR_BACKEND_UNAVAILABLE')
+      expect(before).toEqual([])
+      expect(await takeNumbers(backend, 'news')).toEqual([2])
       database.close()
     })
 
