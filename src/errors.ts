@@ -26,6 +26,7 @@ export const errorTable = {
   ERR_WRAPPER_MISUSE: { category: 'programmer', httpStatus: 500, closeCode: 1011 },
   ERR_NOT_SUPPORTED: { category: 'programmer', httpStatus: 500, closeCode: 1011 },
   ERR_CHANNEL_FULL: { category: 'operational', httpStatus: 503, closeCode: 1013 },
+  ERR_ROLLED_BACK: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_LOCK_LOST: { category: 'operational', httpStatus: 503, closeCode: 1011 },
   ERR_BACKEND_UNAVAILABLE: { category: 'operational', httpStatus: 503, closeCode: 1013 },
   ERR_SESSION_STORE: { category: 'operational', httpStatus: 503, closeCode: 1011 },

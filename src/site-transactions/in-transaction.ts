@@ -34,10 +34,14 @@ export type OpenTransaction<Transaction, T> = (
  * process dies in between. `send(content, { immediately: true })` is not part of the transaction,
  * nor are changes of group membership, nor what `work` left running.
  *
+ * Within another, with the same connection or by the handle of the outer one, it is a savepoint: what
+ * it sends is left out when it throws, though the outer one goes on.
+ *
  * @param open - runs the transaction, such as `(run) => db.transaction(run)`; or a connection of
- *   `pg`, `mysql2/promise` or SQLite that has none open, and that nobody else uses meanwhile.
+ *   `pg`, `mysql2/promise` or SQLite that nobody else uses meanwhile, and that has no transaction open but
+ *   by another `inTransaction` around this one.
  * @throws {ChannelkitError} `ERR_CHANNEL_FULL` when a channel has no room for what was sent, which
- *   rolls all of it back; what `work`, `open` and the commit throw is passed on.
+ *   rolls all of it back; `ERR_ROLLED_BACK`; what `work`, `open` and the commit throw is passed on.
  */
 export function inTransaction<Connection extends PlainConnection, T>(
   connection: Connection,
@@ -62,10 +66,19 @@ export async function inTransaction<T>(
   const run = async (handle: unknown): Promise<T> => {
     // A library may run it again when the database asks for that.
     const seesCommit = parent?.seesCommit ?? true
-    committing = new SiteTransaction({ run: runner(handle, options), seesCommit, parent })
+    committing = new SiteTransaction({
+      handle,
+      run: runner(handle, options),
+      probe: prober(handle),
+      seesCommit,
+      parent,
+    })
     return runInTransaction(committing, () => work(handle as never))
   }
-  const result = await (typeof open === 'function' ? open(run) : plainTransaction(open, run))
+  const isWithin = parent?.isOf(open) ?? false
+  const result = await (typeof open === 'function'
+    ? open(run)
+    : plainTransaction(open, run, isWithin))
   await committing?.committed()
   return result
 }
@@ -87,7 +100,10 @@ export async function joinTransaction<Transaction, T>(
   options: Pick<TransactionOptions<Transaction>, 'run'> = {},
 ): Promise<T> {
   const run = runner(transaction, options as TransactionOptions<never>)
-  return runInTransaction(new SiteTransaction({ run, seesCommit: false }), work)
+  return runInTransaction(
+    new SiteTransaction({ handle: transaction, run, seesCommit: false }),
+    work,
+  )
 }
 
 /**
@@ -125,5 +141,19 @@ function runner(handle: unknown, { sends, run }: TransactionOptions<never>) {
   return (text: string): Promise<unknown> => {
     known ??= statementRunner(handle)
     return known(text)
+  }
+}
+
+/** Runs a statement that fails where the transaction can no longer be committed. */
+function prober(handle: unknown): () => Promise<unknown> {
+  return async () => {
+    let run: ReturnType<typeof statementRunner>
+    try {
+      run = statementRunner(handle)
+    } catch {
+      // Of no known kind.
+      return undefined
+    }
+    return await run('SELECT 1')
   }
 }

@@ -21,8 +21,12 @@ interface Collected {
 
 /** How sends become part of the transaction. */
 export interface SiteTransactionOptions {
+  /** What the driver or builder runs its statements by. */
+  readonly handle: unknown
   /** Runs a statement in it; undefined when all sends wait for the commit. */
   readonly run: RunStatement | undefined
+  /** Runs a statement that fails where it can no longer be committed. */
+  readonly probe?: () => Promise<unknown>
   /** Whether {@link SiteTransaction.committed} will be called. */
   readonly seesCommit: boolean
   readonly parent?: SiteTransaction | undefined
@@ -44,6 +48,12 @@ export class SiteTransaction {
   /** Whether it is known here when it has been committed. */
   get seesCommit(): boolean {
     return this.#options.seesCommit
+  }
+
+  /** Whether it, or one around it, is run by this handle. */
+  isOf(handle: unknown): boolean {
+    const { handle: own, parent } = this.#options
+    return own === handle || (parent?.isOf(handle) ?? false)
   }
 
   /**
@@ -98,24 +108,37 @@ export class SiteTransaction {
   /**
    * Writes what was sent so far, and leaves what can only be sent later to the end.
    *
-   * @param isLast - whether the commit follows.
+   * @param isLast - whether its commit follows, or the end of its savepoint.
    * @throws {ChannelkitError} `ERR_CHANNEL_FULL`
    */
   async write(isLast: boolean): Promise<void> {
     await Promise.allSettled(this.#collected.map(({ checked }) => checked))
     const collected = this.#collected
     this.#collected = []
-    const { run, seesCommit } = this.#options
+    const { run, seesCommit, parent } = this.#options
+    const commitFollows = isLast && seesCommit && !parent
+    let isAlive = false
     for (const [backend, some] of byBackend(collected)) {
       const { transactional } = backend
       if (run && transactional) {
         const prepared = some.map((each) => each.prepared)
-        await transactional.write(prepared, run, isLast && seesCommit)
+        await transactional.write(prepared, run, commitFollows)
         this.#written.add(transactional)
+        isAlive = true
       } else {
         const sends = some.flatMap(({ send }) => send ?? [])
         this.#afterCommit.push(() => sendAll(backend, sends))
       }
+    }
+    if (isLast && !isAlive && this.#afterCommit.length > 0) await this.#checkAlive()
+  }
+
+  /** @throws what the database says where a statement has failed and the commit will be a rollback. */
+  async #checkAlive(): Promise<void> {
+    try {
+      await this.#options.probe?.()
+    } catch (error) {
+      if (isAborted(error)) throw error
     }
   }
 
@@ -198,4 +221,16 @@ function byBackend(
     found.set(each.backend, some)
   }
   return found
+}
+
+/** Whether PostgreSQL says that a statement before has failed, whatever a builder made of the error. */
+function isAborted(error: unknown): boolean {
+  for (let each = error; each instanceof Error; ) {
+    const { code, cause, driverError, original } = each as Error & {
+      readonly [key: string]: unknown
+    }
+    if (code === '25P02') return true
+    each = cause ?? driverError ?? original
+  }
+  return false
 }

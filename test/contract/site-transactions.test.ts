@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   afterCommit,
   Channel,
@@ -9,10 +10,15 @@ import {
   setup,
 } from 'channelkit'
 import type { ChannelBackend } from 'channelkit/backend'
+import { SqliteBackend } from 'channelkit/sqlite'
+import mysql from 'mysql2/promise'
+import pg from 'pg'
+import { Sequelize } from 'sequelize'
+import { DataSource } from 'typeorm'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { openSiteDatabase, type SiteDatabase } from '../support/site-databases.ts'
-import { type SqlPlace, sqlPlaces } from '../support/sql-places.ts'
+import { openServerUrl, type SqlPlace, sqlPlaces } from '../support/sql-places.ts'
 
 const channels = defineChannels({
   numbers: {
@@ -32,12 +38,13 @@ async function takeAll(backend: ChannelBackend, channel: string): Promise<unknow
   }
 }
 
-describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlace) => {
+describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (name, openPlace) => {
   let place: SqlPlace
   let site: Site
   let other: Site
   let backend: ChannelBackend
   let database: SiteDatabase
+  let open: (expiryMs: number) => Promise<ChannelBackend>
 
   beforeAll(async () => {
     place = await openPlace()
@@ -47,6 +54,10 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlac
 
   beforeEach(async () => {
     const url = await place.newUrl()
+    open = async (expiryMs) =>
+      name === 'SQLite'
+        ? new SqliteBackend({ file: url.slice('sqlite:'.length), expiryMs })
+        : openServerUrl(url, { expiryMs })
     const config = {
       channelBackends: { default: { backend: url }, memory: { backend: 'memory:' } },
       channels,
@@ -254,6 +265,77 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlac
     expect(await takeAll(backend, 'news')).toEqual([{ n: 1 }])
   })
 
+  it('is a savepoint within another on the same connection', async () => {
+    const nested = (n: number, fails: boolean) =>
+      inTransaction(database.connection, async () => {
+        await insert(n)
+        await Channel('news').send({ n })
+        await afterCommit(() => steps.push(n))
+        if (fails) throw new Error(`not ${n}`)
+      })
+    const steps: unknown[] = []
+    await inTransaction(database.connection, async () => {
+      await nested(1, false)
+      await nested(2, true).catch((error) => steps.push(error.message))
+      await inTransaction(database.connection, () => nested(3, false))
+    })
+    await inTransaction(database.connection, async () => {
+      await nested(4, false)
+      throw new Error('no')
+    }).catch((error) => steps.push(error.message))
+
+    expect(steps).toEqual(['not 2', 1, 3, 'no'])
+    const rows = await database.query('SELECT id FROM note ORDER BY id')
+    expect(rows.map(({ id }) => id)).toEqual([1, 3])
+    expect((await receive('news')).map(({ content }) => content)).toEqual([{ n: 1 }, { n: 3 }])
+  })
+
+  it('lets nothing expire before the commit, and counts from it', async () => {
+    await using short = Object.assign(
+      await setup({ channelBackends: { default: { backend: await open(500) } } }),
+      {
+        [Symbol.asyncDispose]: () => short.close(),
+      },
+    )
+    await short.backend().open()
+    await inTransaction(database.connection, async () => {
+      await joinTransaction(database.connection, () => Channel('news').send({ n: 1 }))
+      await inTransaction(database.connection, () => Channel('news').send({ n: 2 }))
+      await sleep(700)
+    })
+
+    const [first, second] = await short.backend().receive(['news'], { max: 2, waitMs: 5_000 })
+    expect([first?.content, second?.content]).toEqual([{ n: 1 }, { n: 2 }])
+  })
+
+  it('runs nothing after a commit that PostgreSQL has made a rollback', async () => {
+    const steps: unknown[] = []
+    const ended = inTransaction(database.connection, async () => {
+      await insert(1)
+      await insert(1).catch(() => steps.push('caught'))
+      await Channel('jobs', { backend: 'memory' }).send({ n: 1 })
+      await afterCommit(() => steps.push('after'))
+    }).catch((error) => steps.push(error.code))
+    await ended
+    const without = inTransaction(database.connection, () =>
+      insert(1).then(() => insert(1).catch(() => {})),
+    )
+    const outcome = await without.then(
+      () => 'committed',
+      (error) => error.code,
+    )
+
+    const saved = await database.query('SELECT id FROM note')
+    const sent = await takeAll(site.backend('memory'), 'jobs')
+    if (name === 'PostgreSQL') {
+      expect(steps).toEqual(['caught', '25P02'])
+      expect([saved, sent, outcome]).toEqual([[], [], 'ERR_ROLLED_BACK'])
+    } else {
+      expect(steps).toEqual(['caught', 'after'])
+      expect(sent).toEqual([{ n: 1 }])
+    }
+  })
+
   it('is not what its work left running', async () => {
     let go = (): void => {}
     let sent: Promise<void> | undefined
@@ -291,5 +373,29 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (_name, openPlac
     await joinTransaction(handle, () => Channel('news').send({ n: 1 }), { run: runIt })
 
     expect((await receive('news')).map(({ content }) => content)).toEqual([{ n: 1 }])
+  })
+})
+
+describe.each(['PostgreSQL', 'MariaDB'])('inTransaction on %s', (name) => {
+  it('refuses a pool, which runs each statement on another connection', async () => {
+    await using place = await (sqlPlaces[name] as () => Promise<SqlPlace>)()
+    const url = await place.newUrl()
+    const site = await setup({ channelBackends: { default: { backend: url } } })
+    const pool =
+      name === 'PostgreSQL'
+        ? new pg.Pool({ connectionString: url })
+        : mysql.createPool({ uri: url.replace(/^mariadb:/, 'mysql:') })
+    const source = new DataSource({ type: 'postgres', url })
+    const sequelize = new Sequelize({ dialect: 'postgres', logging: false })
+
+    for (const handle of [pool, source, sequelize]) {
+      const sent = inTransaction(handle as never, () => Channel('news').send({}))
+      await expect(sent).rejects.toMatchObject({
+        code: 'ERR_INVALID_ARGUMENT',
+        message: expect.stringContaining('was given a pool'),
+      })
+    }
+    await pool.end()
+    await site.close()
   })
 })

@@ -94,7 +94,8 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
   ): string {
     const { client, statements, limits } = this.#options
     const { dialect, tables } = statements
-    const sentAt = isLast || !client.sign ? String(Math.round(limits.clock.now())) : 'NULL'
+    // Else it is set at the commit or, where no trigger does so, taken to be when it is moved.
+    const sentAt = isLast ? String(Math.round(limits.clock.now())) : 'NULL'
     const tuples = sends.map(({ kind, target, content }) => {
       const count = counts.get(target)
       const looks = dialect.looksWithinSiteTransaction && isCounted({ kind, target })
