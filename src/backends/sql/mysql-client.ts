@@ -100,7 +100,9 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
   }
 
   protected async readClock(connection: MysqlConnection): Promise<number> {
-    const [found] = await connection.query('SELECT UNIX_TIMESTAMP(NOW(3)) * 1000 AS now')
+    // Not UNIX_TIMESTAMP(NOW(3)), which is an hour off when clocks of the server's zone are set back.
+    const text = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) / 1000 AS now"
+    const [found] = await connection.query(text)
     return Number((found as readonly { readonly now: unknown }[])[0]?.now)
   }
 
@@ -179,8 +181,12 @@ export class MysqlClient extends ServerClient<MysqlConnection> {
       idleTimeout: poolIdleMs,
       connectTimeout: busyMs,
       enableKeepAlive: true,
-      charset: 'utf8mb4',
       ...pool,
+      charset: 'utf8mb4',
+      // How rows are read, whatever the rest of the site wants: ids are numbers.
+      typeCast: true,
+      rowsAsArray: false,
+      bigNumberStrings: false,
       // Only constant texts are sent in that way; every value goes apart from its statement.
       multipleStatements: true,
     })

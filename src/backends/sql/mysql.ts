@@ -81,7 +81,10 @@ export class MysqlBackend extends SqlBackend {
   }
 }
 
+// A URL that the rest of the site uses too may have these, against which the driver lets us say nothing.
+const foreignParameters = /(?<=[?&])(?:bigNumberStrings|rowsAsArray)=[^&#]*&?/g
+
 /** The driver knows one name of the protocol. */
 function mysqlUrl(url: string): string {
-  return url.replace(/^mariadb:/, 'mysql:')
+  return url.replace(/^mariadb:/, 'mysql:').replace(foreignParameters, '')
 }

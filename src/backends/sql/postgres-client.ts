@@ -82,7 +82,8 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     const settings = this.#keepsPrepared
       ? ''
       : `SET LOCAL lock_timeout = ${busyMs}; SET LOCAL idle_in_transaction_session_timeout = ${idleInTransactionMs}; `
-    this.#beginText = `BEGIN; ${settings}SELECT pg_advisory_xact_lock(${lock}), pg_current_xact_id()::text AS id`
+    // At any other level all that it reads is as of before it waited for the lock.
+    this.#beginText = `BEGIN ISOLATION LEVEL READ COMMITTED; ${settings}SELECT pg_advisory_xact_lock(${lock}), pg_current_xact_id()::text AS id`
     const { outbox } = tableNames(tablePrefix, schema)
     // As of before it waited for the lock, which is after whatever its callers know of was committed.
     this.#outboxText = `, EXISTS (SELECT FROM ${outbox})::text AS has_outbox`

@@ -8,9 +8,9 @@ export interface PostgresNames {
   readonly lock: bigint
 }
 
-/** Derives them from where its tables stand. */
+/** Derives them from where its tables stand, whose names have no upper case. */
 export function postgresNames(schema: string, tablePrefix: string): PostgresNames {
-  const hash = createHash('sha256').update(`${schema}.${tablePrefix}`).digest()
+  const hash = createHash('sha256').update(`${schema}.${tablePrefix.toLowerCase()}`).digest()
   return {
     signName: `channelkit_${hash.toString('hex', 0, 12)}`,
     lock: hash.readBigInt64BE(0),

@@ -90,6 +90,8 @@ export class Transaction implements LineWork, LaterWork {
   readonly #room = new Map<string, number>()
   /** Channel → how many more messages for later it takes. */
   readonly #laterRoom = new Map<string, number>()
+  /** Channels with messages for later that were let in since their room was counted. */
+  readonly #laterLetIn = new Set<string>()
   /** Group key → inboxes with members, and its work channels; emptied by every change of one. */
   readonly #groups = new Map<string, readonly string[]>()
 
@@ -502,7 +504,8 @@ export class Transaction implements LineWork, LaterWork {
   }
 
   *#move(row: OutboxRow, codec: ContentCodec): SqlWork<readonly MovedOutcome[]> {
-    const expiresAt = (row.sent_at ?? this.now) + this.#limits.expiryMs
+    // Who may only insert here must not say that a message lives for ever.
+    const expiresAt = Math.min(row.sent_at ?? this.now, this.now) + this.#limits.expiryMs
     if (expiresAt <= this.now) return ['expired']
     const content = this.#statements.dialect.contentOf(row.content) as Encoded
     if (content.length > this.#limits.maxContentBytes * sealedShare) return ['invalid']
@@ -531,8 +534,14 @@ export class Transaction implements LineWork, LaterWork {
     const most = this.#limits.delayedCapacity
     let room = this.#laterRoom.get(channel)
     if (room === undefined) room = most - (yield* this.#later.delayed(channel, most))
-    if (room > 0) this.#laterRoom.set(channel, room - 1)
-    else if (!(yield* this.#later.isKnown(channel, id))) return false
+    if (room === 0 && this.#laterLetIn.delete(channel)) {
+      // Of these, some may have had ids that were known.
+      yield* this.finish()
+      room = most - (yield* this.#later.delayed(channel, most))
+    }
+    this.#laterRoom.set(channel, Math.max(0, room - 1))
+    if (room === 0) return yield* this.#later.isKnown(channel, id)
+    this.#laterLetIn.add(channel)
     return true
   }
 

@@ -232,6 +232,14 @@ export const delayClauses: readonly Clause[] = [
       await settleDown(backend)
       await send(backend, [later(clock, 7, 1_000), later(clock, 8, 1_000)])
       assert.deepEqual((await takeNumbers(backend, 'later')).sort(), [1, 5, 6])
+
+      // One that is not stored takes no place, nor finds any wanting.
+      const again = { channel: 'again', id: 'b' }
+      await send(backend, [
+        ...[1, 2, 3].map((n) => later(clock, n, 1_000, again)),
+        later(clock, 4, 1_000, { channel: 'again' }),
+        later(clock, 5, 1_000, again),
+      ])
     },
   },
   {

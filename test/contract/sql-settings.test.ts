@@ -1,0 +1,111 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { MysqlBackend } from 'channelkit/mysql'
+import { PostgresBackend } from 'channelkit/postgres'
+import pg from 'pg'
+import { afterAll, describe, expect, it } from 'vitest'
+import { postgresNames } from '../../src/backends/sql/postgres-signs.ts'
+import { runMysql } from '../support/mysql-store.ts'
+import { type StartedService, startMariadb, startPostgres } from '../support/service-process.ts'
+
+/** Runs `work` while nobody can write, so that all that it begins waits for its turn. */
+async function withoutWriters<T>(url: string, work: () => T): Promise<Awaited<T>> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(`SELECT pg_advisory_lock(${postgresNames('public', 'channelkit_').lock})`)
+    const working = work()
+    await sleep(300)
+    await client.query('SELECT pg_advisory_unlock_all()')
+    return await working
+  } finally {
+    await client.end()
+  }
+}
+
+describe('PostgresBackend', async () => {
+  const server = await startPostgres()
+  afterAll(() => server[Symbol.asyncDispose]())
+  const query = async (url: string, text: string) => {
+    const client = new pg.Client({ connectionString: url })
+    await client.connect()
+    await client.query(text)
+    await client.end()
+  }
+  const urlOf = (database: string) =>
+    `postgres://postgres@localhost/${database}?host=${encodeURIComponent(server.folder)}`
+
+  it('counts what others stored while it waited, whatever isolation the database has', async () => {
+    await query(urlOf('postgres'), 'CREATE DATABASE site')
+    const url = urlOf('site')
+    await query(url, "ALTER DATABASE site SET default_transaction_isolation = 'repeatable read'")
+    const backends = [1, 2, 3].map(() => new PostgresBackend({ url, capacity: 1 }))
+    for (const backend of backends) await backend.open()
+
+    const failures = await withoutWriters(url, () =>
+      Promise.all(backends.map((each) => each.send([{ channel: 'x', content: {} }]))),
+    )
+
+    expect(failures.flat()).toHaveLength(2)
+    expect(await backends[0]?.channels()).toMatchObject([{ channel: 'x', waiting: 1 }])
+    for (const backend of backends) await backend.close()
+  })
+
+  it('takes turns with who writes the same prefix in other letters', async () => {
+    const url = urlOf('postgres')
+    const backend = new PostgresBackend({ url, tablePrefix: 'CHANNELKIT_' })
+    await backend.open()
+    let isSent = false
+
+    await withoutWriters(url, async () => {
+      void backend.send([{ channel: 'x', content: {} }]).then(() => {
+        isSent = true
+      })
+      await sleep(200)
+      expect(isSent).toBe(false)
+    })
+
+    expect(await backend.receive(['x'], { max: 1, waitMs: 5_000 })).toHaveLength(1)
+    await backend.close()
+  })
+})
+
+describe('MysqlBackend', () => {
+  const urlOf = ({ folder }: StartedService, user: string) =>
+    `mysql://${user}@localhost/site?socketPath=${encodeURIComponent(join(folder, 'mariadb.sock'))}`
+
+  it('has the right time in the hour in which clocks are set back', async () => {
+    const zone = process.env.TZ
+    process.env.TZ = 'Europe/Berlin'
+    await using server = await startMariadb()
+    if (zone === undefined) delete process.env.TZ
+    else process.env.TZ = zone
+    // Half past two in summer time, half an hour before the clocks are set back to two.
+    const seconds = Date.UTC(2026, 9, 25, 0, 30) / 1_000
+    await runMysql(server.folder, "CREATE USER 'ada'@'localhost'")
+    await runMysql(server.folder, "GRANT ALL ON site.* TO 'ada'@'localhost'")
+    await runMysql(server.folder, `SET GLOBAL init_connect = 'SET timestamp = ${seconds}'`)
+    const backend = new MysqlBackend({ url: urlOf(server, 'ada') })
+
+    await backend.open()
+
+    expect(Math.abs(backend.limits.clock.now() - seconds * 1_000)).toBeLessThan(60_000)
+    await backend.close()
+  })
+
+  it.each(['bigNumberStrings=true&supportBigNumbers=true', 'rowsAsArray=true'])(
+    'reads rows in its own way, whatever the rest of the site has in the URL: %s',
+    async (parameters) => {
+      await using server = await startMariadb()
+      const backend = new MysqlBackend({ url: `${urlOf(server, 'root')}&${parameters}` })
+      await backend.send([{ channel: 'x', content: { text: 'ä日😀' } }])
+
+      const taken = await backend.receive(['x'], { max: 1, waitMs: 5_000 })
+      await backend.handBack(taken)
+
+      const again = await backend.receive(['x'], { max: 1, waitMs: 5_000 })
+      expect(again.map(({ content }) => content)).toEqual([{ text: 'ä日😀' }])
+      await backend.close()
+    },
+  )
+})
