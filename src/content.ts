@@ -28,11 +28,14 @@ export interface ContentMeasure {
 
 // Deeper nesting than any message needs; stops cycles before the stack does.
 const maxDepth = 64
+/** How deep content may be that was let in once, and what is made of it, such as a dead letter. */
+export const storedDepth = 1_000
 // The longest escape JSON.stringify writes for one UTF-16 unit, "\u001f".
 const maxBytesPerUnit = 6
 // What one takes in memory at most.
 const memoryBytesPerUnit = 2
 
+let deepest = maxDepth
 let total = 0
 let units = 0
 let sawBytes = false
@@ -40,13 +43,15 @@ let sawBytes = false
 /**
  * Checks that `content` can travel and bounds its size, in one walk.
  *
+ * @param depth - how deep it may be nested, 64 by default.
  * @throws {ChannelkitError} `ERR_INVALID_CONTENT` naming the place and the value, for anything
  *   whose copy would not equal it: dates, maps, class instances, functions, NaN, cycles.
  */
-export function measureContent(content: unknown): ContentMeasure {
+export function measureContent(content: unknown, depth = maxDepth): ContentMeasure {
   if (content === null || typeof content !== 'object' || !isPlainObject(content)) {
     throw invalid('content', content, 'send a plain object')
   }
+  deepest = depth
   total = 0
   units = 0
   sawBytes = false
@@ -112,10 +117,10 @@ function walk(value: unknown, depth: number, key: string | number, parent: Place
     total += 5
     return
   }
-  if (depth > maxDepth) {
+  if (depth > deepest) {
     throw new ChannelkitError(
       'ERR_INVALID_CONTENT',
-      `content is nested deeper than ${maxDepth} levels, at ${pathOf(key, parent).slice(0, 60)}; break the cycle, or send less deep content`,
+      `content is nested deeper than ${deepest} levels, at ${pathOf(key, parent).slice(0, 60)}; break the cycle, or send less deep content`,
     )
   }
   if (value instanceof Uint8Array) {

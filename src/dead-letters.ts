@@ -1,10 +1,10 @@
-import type { ChannelBackend, IncomingMessage, SettleOutcome } from './backends/channel-backend.ts'
+import type { ChannelBackend, IncomingMessage } from './backends/channel-backend.ts'
 import { type BackendChoice, chosenBackend } from './channel.ts'
 import type { Content } from './content.ts'
 import { currentSite } from './current-site.ts'
 import { afterRunOf } from './delivery.ts'
 import { ChannelkitError, shown } from './errors.ts'
-import { checkChannelName } from './names.ts'
+import { workChannelNameFault } from './names.ts'
 
 /** A message that was given up, as it lies on its dead-letter channel. */
 export interface DeadLetter {
@@ -42,21 +42,23 @@ export async function deadLetters(
 ): Promise<readonly DeadLetter[]> {
   const { backend, letterChannel, max } = placeOf(channel, options)
   const taken: IncomingMessage[] = []
+  const letters: DeadLetter[] = []
   try {
-    while (taken.length < max) {
-      const some = await take(backend, letterChannel, max - taken.length)
+    while (letters.length < max) {
+      const some = await take(backend, letterChannel, max - letters.length)
       if (some.length === 0) break
       taken.push(...some)
+      letters.push(...some.flatMap((message) => letterOf(message, channel) ?? []))
     }
   } finally {
     await backend.handBack(taken)
   }
-  return taken.flatMap((message) => letterOf(message) ?? [])
+  return letters
 }
 
 /**
- * Sends dead letters to their channel again, the oldest first and as new: each once, whoever dies
- * meanwhile. Stops when the channel is full.
+ * Sends the dead letters of a channel to it again, the oldest first and as new: each once, whoever dies
+ * meanwhile. Stops when the channel is full. What else lies on the dead-letter channel stays there.
  *
  * @param channel - the channel that the messages were sent to.
  * @returns how many were sent.
@@ -73,10 +75,11 @@ export async function replayDeadLetters(
     while (count < max) {
       const some = await take(backend, letterChannel, max - count)
       if (some.length === 0) break
-      const outcomes = await replay(backend, some)
-      count += outcomes.filter((outcome) => outcome === 'settled').length
-      left.push(...some.filter((_message, place) => outcomes[place] === 'full'))
-      if (left.length > 0) break
+      left.push(...some)
+      const { sent, full } = await replay(backend, some, channel)
+      for (const message of sent) left.splice(left.indexOf(message), 1)
+      count += sent.length
+      if (full) break
     }
   } finally {
     if (left.length > 0) await backend.handBack(left)
@@ -95,22 +98,22 @@ export function deadLetterContent({
   return { channel, content, attempts, error, failed_at: failedAt }
 }
 
+/** Sends those of some messages that are dead letters of a channel to it, and says which were sent. */
 async function replay(
   backend: ChannelBackend,
   messages: readonly IncomingMessage[],
-): Promise<readonly SettleOutcome[]> {
-  return await backend.settle(
-    messages.flatMap((message) => {
-      const { channel, hold } = message
-      const letter = letterOf(message)
-      if (!hold) return []
-      // What is no dead letter has nowhere to go, and stays.
-      const next = letter
-        ? { channel: letter.channel, content: letter.content }
-        : { channel, content: message.content, expiresAt: message.expiresAt }
-      return [{ message: { channel, hold }, next }]
-    }),
-  )
+  channel: string,
+): Promise<{ readonly sent: readonly IncomingMessage[]; readonly full: boolean }> {
+  const replayed = messages.flatMap((message) => {
+    const { channel: letterChannel, hold } = message
+    const letter = letterOf(message, channel)
+    if (!hold || !letter) return []
+    const next = { channel, content: letter.content }
+    return [{ message, settlement: { message: { channel: letterChannel, hold }, next } }]
+  })
+  const outcomes = await backend.settle(replayed.map(({ settlement }) => settlement))
+  const sent = replayed.filter((_each, place) => outcomes[place] === 'settled')
+  return { sent: sent.map(({ message }) => message), full: outcomes.includes('full') }
 }
 
 function take(
@@ -126,7 +129,8 @@ function placeOf(
   channel: string,
   { max = 1_000, backend }: DeadLetterOptions,
 ): { readonly backend: ChannelBackend; readonly letterChannel: string; readonly max: number } {
-  checkChannelName(channel)
+  const fault = workChannelNameFault(channel)
+  if (fault) throw fault
   if (!(Number.isInteger(max) && max >= 1 && max <= 10_000)) {
     throw new ChannelkitError(
       'ERR_INVALID_ARGUMENT',
@@ -138,18 +142,21 @@ function placeOf(
   return { backend: chosenBackend(backend), letterChannel, max }
 }
 
-/** `undefined` for what is no dead letter. */
-function letterOf({ content: letter }: IncomingMessage): DeadLetter | undefined {
+/** `undefined` for what is no dead letter of this channel. */
+function letterOf({ content: letter }: IncomingMessage, of: string): DeadLetter | undefined {
   const { channel, content, attempts, error, failed_at: failedAt } = letter
   const { name, message } = (error ?? {}) as { readonly [key: string]: unknown }
-  if (typeof channel !== 'string' || typeof content !== 'object' || content === null) {
-    return undefined
-  }
+  if (channel !== of || !isContent(content)) return undefined
   return {
     channel,
-    content: content as Content,
+    content,
     attempts: Number(attempts),
     error: { name: String(name), message: String(message) },
     failedAt: Number(failedAt),
   }
+}
+
+function isContent(value: unknown): value is Content {
+  if (typeof value !== 'object' || value === null) return false
+  return !Array.isArray(value) && !(value instanceof Uint8Array)
 }

@@ -67,7 +67,7 @@ export class HeldMessages {
   async #settleAll(): Promise<void> {
     const settling = this.#settling
     this.#settling = []
-    const outcomes = await this.#trySettle(settling.map(({ settlement }) => settlement))
+    const outcomes = await this.#settleSome(settling.map(({ settlement }) => settlement))
     for (const [place, { settlement, resolve }] of settling.entries()) {
       const outcome = outcomes?.[place] ?? 'lost'
       if (outcome !== 'full') this.#held.delete(settlement.message.hold.token)
@@ -75,7 +75,28 @@ export class HeldMessages {
     }
   }
 
-  /** Tries for as long as the holds last; what then is not settled comes again. */
+  /** All by one call or, when something in one of them can never be settled, each by its own. */
+  async #settleSome(
+    settlements: readonly Settlement[],
+  ): Promise<readonly (SettleOutcome | undefined)[] | undefined> {
+    try {
+      return await this.#trySettle(settlements)
+    } catch (error) {
+      if (settlements.length === 1) {
+        const message = 'a message could not be acknowledged; it comes again when its hold lapses'
+        this.#options.logger.error({ err: error }, message)
+        return undefined
+      }
+      const each = settlements.map((settlement) => this.#settleSome([settlement]))
+      return (await Promise.all(each)).map((outcomes) => outcomes?.[0])
+    }
+  }
+
+  /**
+   * Tries for as long as the holds last; what then is not settled comes again.
+   *
+   * @throws {ChannelkitError} for what fails for ever.
+   */
   async #trySettle(
     settlements: readonly Settlement[],
   ): Promise<readonly SettleOutcome[] | undefined> {
@@ -85,6 +106,7 @@ export class HeldMessages {
       try {
         return await backend.settle(settlements)
       } catch (error) {
+        if (isChannelkitError(error) && error.category === 'programmer') throw error
         if (!backoff.isFailing) {
           logger.warn({ err: error }, 'messages could not be acknowledged; trying again')
         }

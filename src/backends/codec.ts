@@ -1,4 +1,4 @@
-import { type Content, type ContentMeasure, measureContent } from '../content.ts'
+import { type Content, type ContentMeasure, measureContent, storedDepth } from '../content.ts'
 import { ChannelkitError } from '../errors.ts'
 
 /**
@@ -18,11 +18,13 @@ export type Encoded = string | Buffer
 /**
  * Encodes content, having checked it.
  *
+ * @param maxBytes - infinite for what was let in once, which may be nested deeper too.
  * @throws {ChannelkitError} `ERR_INVALID_CONTENT`; `ERR_CONTENT_TOO_LARGE` when the encoded form
  *   is longer than `maxBytes`.
  */
 export function encodeContent(content: Content, maxBytes: number): Encoded {
-  return encodeMeasured(content, measureContent(content), maxBytes)
+  const depth = maxBytes === Number.POSITIVE_INFINITY ? storedDepth : undefined
+  return encodeMeasured(content, measureContent(content, depth), maxBytes)
 }
 
 /**

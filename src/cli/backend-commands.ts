@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { DeadLetterCommandOptions } from './dead-letters.ts'
 import type { FlushOptions } from './flush.ts'
+import { readMax } from './options.ts'
 import type { SendCommandOptions } from './send.ts'
 import type { BackendCommandOptions } from './shared-backend.ts'
 
@@ -40,7 +41,7 @@ export function backendCommands(
   )
     .argument('<channel>', 'name of the channel they were sent to')
     .option('--replay', 'send them to the channel again')
-    .option('--max <number>', 'most of them, from the oldest on (default: 1000)')
+    .option('--max <number>', 'most of them, from the oldest on (default: 1000)', readMax)
     .action(async (channel: string, options: DeadLetterCommandOptions) => {
       const { runDeadLetters } = await import('./dead-letters.ts')
       onExit(await runDeadLetters(channel, options))

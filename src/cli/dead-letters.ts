@@ -4,7 +4,7 @@ import { type BackendCommandOptions, printJson, withSharedBackend } from './shar
 
 export interface DeadLetterCommandOptions extends BackendCommandOptions {
   readonly replay?: boolean
-  readonly max?: string
+  readonly max?: number
 }
 
 const longestShown = 60
@@ -15,7 +15,7 @@ export function runDeadLetters(
   options: DeadLetterCommandOptions,
 ): Promise<number> {
   return withSharedBackend(options, 'dead-letters', async (backend) => {
-    const chosen = { backend, ...(options.max !== undefined && { max: Number(options.max) }) }
+    const chosen = { backend, ...(options.max !== undefined && { max: options.max }) }
     if (options.replay) {
       const replayed = await replayDeadLetters(channel, chosen)
       if (options.json) printJson({ channel, replayed })

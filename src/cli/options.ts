@@ -47,6 +47,10 @@ function readPort(text: string): number {
   return readWholeNumber('--port', text, 0, 65_535)
 }
 
+export function readMax(text: string): number {
+  return readWholeNumber('--max', text, 1, 10_000)
+}
+
 export function readConcurrency(text: string): number {
   return readWholeNumber('--concurrency', text, 1, 10_000)
 }

@@ -58,7 +58,7 @@ it('channelkit dead-letters lists what was given up, and has it run again', asyn
     { channel: 'invoices', attempts: 2, content: { order: 2 } },
   ])
   const wrong = await site.run('dead-letters', 'invoices', '--max', 'many')
-  expect(wrong.stderr).toContain('max of dead letters is NaN')
+  expect(wrong.stderr).toContain('--max is "many"')
 
   await site.write({ mended: '' })
   const replayed = await site.run('dead-letters', 'invoices', '--replay', '--max', '1')
@@ -68,6 +68,6 @@ it('channelkit dead-letters lists what was given up, and has it run again', asyn
     '"replayed": 1',
   )
   await worker.waitFor(/printed 2/)
-  expect(await deadLetters('morgue', { backend })).toEqual([])
+  expect(await deadLetters('invoices', { backend })).toEqual([])
   expect((await site.run('dead-letters', 'invoices')).stdout).toBe('invoices has no dead letters\n')
 })

@@ -2,6 +2,8 @@ import {
   Channel,
   type ChannelDelivery,
   type Consumer,
+  type Content,
+  type ContentValue,
   content,
   deadLetters,
   defineChannels,
@@ -10,10 +12,13 @@ import {
   Requeue,
   replayDeadLetters,
 } from 'channelkit'
+import { MemoryBackend } from 'channelkit/memory'
 import { TestSite } from 'channelkit/testing'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { currentSite } from '../../src/current-site.ts'
+import { HeldMessages } from '../../src/held-messages.ts'
+import { silentLogger } from '../../src/logger.ts'
 import { deferred } from '../support/deferred.ts'
 
 /** A site with a consumer of `jobs`, which is acknowledged after the run. */
@@ -208,6 +213,73 @@ describe("a channel with acknowledge: 'afterRun'", () => {
       [3, 0],
       [1, 1],
     ])
+  })
+
+  it('has its own letters on a channel that others share, and leaves there what is none', async () => {
+    await using site = await siteWith(() => {}, { deadLetterChannel: 'morgue' })
+    const letterOf = (channel: string, content: ContentValue) => ({
+      channel: 'morgue',
+      content: { channel, content, attempts: 1, error: { name: 'E', message: '' }, failed_at: 1 },
+    })
+    await currentSite()
+      .backend()
+      .send([
+        letterOf('other', { n: 1 }),
+        { channel: 'morgue', content: { hello: 'there' } },
+        ...[[1], new Uint8Array(1), null].map((content) => letterOf('jobs', content)),
+        letterOf('jobs', { n: 2 }),
+      ])
+
+    expect((await deadLetters('jobs')).map(({ content }) => content)).toEqual([{ n: 2 }])
+    expect(await replayDeadLetters('jobs')).toBe(1)
+    expect(await replayDeadLetters('jobs')).toBe(0)
+    await site.advance(1)
+    const left = await currentSite().backend().channels()
+    expect(left).toMatchObject([{ channel: 'morgue', waiting: 5 }])
+    await expect(deadLetters('ada!1')).rejects.toMatchObject({ code: 'ERR_INVALID_NAME' })
+  })
+
+  it('makes a dead letter of content as deep as can be sent', async () => {
+    let deep: Content = {}
+    for (let depth = 0; depth < 64; depth++) deep = { deep }
+    let fails = true
+    await using site = await siteWith(
+      () => {
+        if (fails) throw new Error('never')
+      },
+      { maxAttempts: 1 },
+    )
+    await Channel('jobs').send(deep)
+    await runOut(site, 1)
+    fails = false
+
+    expect((await deadLetters('jobs')).map(({ content }) => content)).toEqual([deep])
+    expect(await replayDeadLetters('jobs')).toBe(1)
+  })
+
+  it('acknowledges others though one can never be acknowledged', async () => {
+    const cycle: Record<string, unknown> = {}
+    cycle.cycle = cycle
+    const backend = new MemoryBackend()
+    const lines: string[] = []
+    const error = (_fields: object, message: string) => void lines.push(message)
+    const held = new HeldMessages({ backend, leaseMs: 60_000, logger: { ...silentLogger, error } })
+    await backend.send([1, 2].map((n) => ({ channel: 'jobs', content: { n } })))
+    const hold = { channels: ['jobs'], leaseMs: 60_000 }
+    const [first, second] = await backend.receive(['jobs'], { max: 2, waitMs: 0, hold })
+    if (!first || !second) throw new Error('nothing came')
+    held.hold(first)
+    held.hold(second)
+
+    const next = { channel: 'jobs.dead', content: cycle as Content }
+    const outcomes = await Promise.all([held.settle(first, next), held.settle(second)])
+
+    expect(outcomes).toEqual(['lost', 'settled'])
+    expect(lines).toEqual([
+      'a message could not be acknowledged; it comes again when its hold lapses',
+    ])
+    held.close()
+    await backend.close()
   })
 
   it('loses nothing when a dead letter finds its channel full', async () => {

@@ -1,4 +1,4 @@
-import { type Content, copyContent, measureContent } from '../../content.ts'
+import { type Content, copyContent, measureContent, storedDepth } from '../../content.ts'
 import { ChannelkitError, isChannelkitError } from '../../errors.ts'
 import { onAbort } from '../../internal/abort-listeners.ts'
 import { repeat } from '../../internal/clock.ts'
@@ -191,7 +191,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
     this.#checkOpen()
     const outcomes = this.#later.settle(settlements, (next) => {
       const { channel, content, attempts = 0 } = next
-      const { memoryBytes: bytes } = measureContent(content)
+      const { memoryBytes: bytes } = measureContent(content, storedDepth)
       const expiresAt = next.expiresAt ?? this.limits.clock.now() + this.limits.expiryMs
       if (this.#roomOn(channel, this.#queue(channel), bytes)) return false
       const id = this.#store.nextId++
@@ -515,7 +515,7 @@ export class MemoryBackend implements ChannelBackend, InboxTransport {
   }
 
   #putBack(message: IncomingMessage): void {
-    const { memoryBytes: bytes } = measureContent(message.content)
+    const { memoryBytes: bytes } = measureContent(message.content, storedDepth)
     this.#queue(message.channel).insert(
       { ...withTurn(message), bytes },
       (other) => other.id < message.id,

@@ -1,4 +1,4 @@
-import { copyContent, measureContent } from '../../content.ts'
+import { copyContent, measureContent, storedDepth } from '../../content.ts'
 import type { Counters } from '../../internal/counters.ts'
 import { randomName } from '../../names.ts'
 import type {
@@ -75,7 +75,7 @@ export class MemoryLater {
         message: {
           ...kept,
           content: copyContent(content),
-          bytes: measureContent(content).memoryBytes,
+          bytes: measureContent(content, storedDepth).memoryBytes,
         },
         at,
       })
@@ -149,7 +149,7 @@ export class MemoryLater {
 
   #putOff(key: string, next: NonNullable<Settlement['next']>, at: number): void {
     const { channel, content, attempts = 0, expiresAt = at + this.#limits.expiryMs } = next
-    const { memoryBytes: bytes } = measureContent(content)
+    const { memoryBytes: bytes } = measureContent(content, storedDepth)
     const copy = copyContent(content)
     const message = { id: this.#store.nextId++, channel, content: copy, expiresAt, attempts, bytes }
     this.#store.later.set(key, { kind: 'again', message, at })

@@ -6,6 +6,7 @@ import type {
   OutgoingMessage,
   Settlement,
 } from '../../backends/channel-backend.ts'
+import type { Content } from '../../content.ts'
 import type { Clause } from '../clause.ts'
 import {
   advanceUntilSettled,
@@ -152,6 +153,18 @@ export const holdClauses: readonly Clause[] = [
       await backend.cleanUp()
       const [later] = await takeHeld(backend)
       assert.deepEqual([later?.content, later?.attempts], [{ n: 3 }, 4])
+
+      let deep: Content = {}
+      for (let depth = 0; depth < 64; depth++) deep = { deep }
+      await send(backend, [{ channel: 'deep', content: deep }])
+      const [deepest] = await backend.receive(['deep'], { max: 1, waitMs: 0 })
+      const letter = { content: deepest?.content ?? {} }
+      assert.deepEqual(await settle({ channel: 'dead', content: letter }), ['settled'])
+      const taken = await backend.receive(['dead'], { max: 2, waitMs: 0 })
+      assert.deepEqual(taken[0]?.content, { content: deep })
+      await backend.handBack(taken)
+      const onDead = { max: 2, waitMs: 0, hold: { channels: ['dead'], leaseMs } }
+      assert.equal((await backend.receive(['dead'], onDead)).length, 1)
     },
   },
   {
