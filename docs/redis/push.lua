@@ -1,10 +1,11 @@
 
+
 local base = KEYS[1]
 local call = redis.call
 local now
 if ARGV[1] ~= '' then now = tonumber(ARGV[1])
 else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
-local function digits(n) return string.format('%016.0f', n) end
+local function digits(n) return string.format('%08d%08d', math.floor(n / 100000000), n % 100000000) end
 local function shown(n) return string.format('%.0f', n) end
 local function keep(key, ms)
   if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
@@ -13,11 +14,6 @@ local day = 86400000
 local slack = 60000
 local expired, lapsed = 0, 0
 local packed = {}
-local function pack(index, turn, entry)
-  local n = #packed
-  packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
-  packed[n + 2] = entry
-end
 local function pack_all(index, entries)
   if #entries == 0 then return end
   local lengths = {}
@@ -30,24 +26,19 @@ end
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
 -- once may go on writing when the server's memory is full.
-local has_older = false
 local function done_before(order)
-  local key = base .. 'sender:' .. order.s
-  local found = call('HMGET', key, 'n', 'p' .. order.p)
-  local number = tonumber(found[1] or -1)
-  if number == order.n and found[2] then return found[2] end
-  if number > order.n or is_late(order) then return 'late' end
-  has_older = number < order.n and found[1] ~= false
+  local found = call('HMGET', base .. 'sender:' .. order.s, 'p0', 'p' .. order.p)
+  local function number_of(outcome) return tonumber(outcome and string.match(outcome, '^%d+') or -1) end
+  if number_of(found[2]) == order.n then return string.match(found[2], ':(.*)$') end
+  if number_of(found[1]) > order.n or is_late(order) then return 'late' end
 end
 local function note_done(order, outcome)
   local key = base .. 'sender:' .. order.s
-  if has_older then call('DEL', key) end
-  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
-  call('PEXPIRE', key, 120000)
+  call('HSET', key, 'p' .. order.p, shown(order.n) .. ':' .. outcome)
+  if call('PTTL', key) < 120000 then call('PEXPIRE', key, 180000) end
 end
 
 local queue, meta, groups = base .. 'q', base .. 'meta', base .. 'groups'
-local taken = base .. 'taken'
 local function expiry_of(entry) return tonumber(string.sub(entry, 2, 17)) end
 local function is_message(entry)
   local kind = string.byte(entry)
@@ -103,6 +94,7 @@ local function reclaim()
   return count
 end
 
+
 local order = cjson.decode(ARGV[2])
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
@@ -117,7 +109,21 @@ local entries = #ARGV - 2
 if order.m then
   if room < order.m then room = room + reclaim() end
   if room < order.m then return {shown(now), expired, 'b'} end
-  new[1] = 'b' .. standard .. shown(order.m) .. ':' .. ARGV[3]
+  local head = 'b' .. standard .. shown(order.m) .. ':'
+  if found[3] == '1' and waiting == 0 then
+    -- The usual: it is handed over, and joined with its number in one go.
+    local number = next_number(found[6])
+    call('HSET', meta, 'w', '0')
+    local heard = call(order.u, base .. 'in', number .. ' :p:' .. shown(#head + #ARGV[3]) .. ':' .. head .. ARGV[3])
+    if heard > 0 then
+      call('HSET', meta, 'h', number, 'l', number)
+      note_done(order, '')
+      return {shown(now), expired, ''}
+    end
+    call('HSET', meta, 'k', 1, 'l', number)
+    found[3] = nil
+  end
+  new[1] = head .. ARGV[3]
   least, most = now + order.x, now + order.x
   entries = 0
 end

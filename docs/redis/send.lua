@@ -1,10 +1,11 @@
 
+
 local base = KEYS[1]
 local call = redis.call
 local now
 if ARGV[1] ~= '' then now = tonumber(ARGV[1])
 else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
-local function digits(n) return string.format('%016.0f', n) end
+local function digits(n) return string.format('%08d%08d', math.floor(n / 100000000), n % 100000000) end
 local function shown(n) return string.format('%.0f', n) end
 local function keep(key, ms)
   if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
@@ -13,11 +14,6 @@ local day = 86400000
 local slack = 60000
 local expired, lapsed = 0, 0
 local packed = {}
-local function pack(index, turn, entry)
-  local n = #packed
-  packed[n + 1] = index .. ':' .. turn .. ':' .. #entry .. ':'
-  packed[n + 2] = entry
-end
 local function pack_all(index, entries)
   if #entries == 0 then return end
   local lengths = {}
@@ -30,31 +26,29 @@ end
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
 -- once may go on writing when the server's memory is full.
-local has_older = false
 local function done_before(order)
-  local key = base .. 'sender:' .. order.s
-  local found = call('HMGET', key, 'n', 'p' .. order.p)
-  local number = tonumber(found[1] or -1)
-  if number == order.n and found[2] then return found[2] end
-  if number > order.n or is_late(order) then return 'late' end
-  has_older = number < order.n and found[1] ~= false
+  local found = call('HMGET', base .. 'sender:' .. order.s, 'p0', 'p' .. order.p)
+  local function number_of(outcome) return tonumber(outcome and string.match(outcome, '^%d+') or -1) end
+  if number_of(found[2]) == order.n then return string.match(found[2], ':(.*)$') end
+  if number_of(found[1]) > order.n or is_late(order) then return 'late' end
 end
 local function note_done(order, outcome)
   local key = base .. 'sender:' .. order.s
-  if has_older then call('DEL', key) end
-  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
-  call('PEXPIRE', key, 120000)
+  call('HSET', key, 'p' .. order.p, shown(order.n) .. ':' .. outcome)
+  if call('PTTL', key) < 120000 then call('PEXPIRE', key, 180000) end
 end
 
 local function list(channel) return base .. 'c:' .. channel end
 local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
 local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
 local waiters, waiting = base .. 'waiters', base .. 'waiting'
-local later, later_entries, delayed_counts = base .. 'later', base .. 'later-entries', base .. 'delayed-counts'
+local blocks, singles = base .. 'blocks', base .. 'singles'
 local publish
+-- Of a block its first id, its expiry and no line.
 local function read(entry)
-  local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
+  local id, expiry, length, at = string.match(entry, '^b?(%d+):(%d+):%d+:(%d*):()')
   if not id then return '0', 0 end
+  if string.byte(entry) == 98 then return id, tonumber(expiry) end
   if length == '' then return id, tonumber(expiry) end
   return id, tonumber(expiry), string.sub(entry, at, at + tonumber(length) - 1)
 end
@@ -67,35 +61,101 @@ local function first_id(count)
   keep(base .. 'id', 7 * day)
   return last - count
 end
+-- How many messages an entry has.
+local function size_of(entry)
+  if string.byte(entry) ~= 98 then return 1 end
+  return tonumber(string.match(entry, '^%d+', 36)) or 1
+end
+local function length_of(name)
+  local length = call('LLEN', list(name))
+  return length == 0 and 0 or length + tonumber(call('HGET', blocks, name) or 0)
+end
+local function note_blocks(name, by)
+  if by == 0 then return end
+  local more = call('HINCRBY', blocks, name, by)
+  if more <= 0 then call('HDEL', blocks, name)
+  elseif more == by then keep(blocks, 7 * day) end
+end
+-- An entry for messages of a block, of which at is where the first begins and to the byte behind the last.
+local function part(block, id, count, at, to)
+  local expiry = string.sub(block, 19, 34)
+  if count > 1 then
+    return 'b' .. digits(id) .. ':' .. expiry .. ':' .. shown(count) .. ':' .. string.sub(block, at, to - 1)
+  end
+  return digits(id) .. ':' .. expiry .. ':' .. string.sub(block, string.match(block, '^%d+:()', at), to - 1)
+end
+-- Divides a block behind its first so many messages.
+local function divide(block, most)
+  local id, count, start = string.match(block, '^b(%d+):%d+:(%d+):()')
+  id, count = tonumber(id), tonumber(count)
+  local at = start
+  for i = 1, most do
+    local length, body = string.match(block, '^(%d+):()', at)
+    at = body + length
+  end
+  return part(block, id, most, start, at), part(block, id + most, count - most, at, #block + 1)
+end
+-- Puts single entries in the place of a channel's blocks.
+local function unblock(name)
+  local more = tonumber(call('HGET', blocks, name) or 0)
+  if more == 0 then return end
+  local key = list(name)
+  local ttl = call('PTTL', key)
+  local behind = {}
+  while more > 0 do
+    local entry = call('RPOP', key)
+    if not entry then break end
+    more = more - size_of(entry) + 1
+    behind[#behind + 1] = entry
+  end
+  for i = #behind, 1, -1 do
+    local entry = behind[i]
+    for left = size_of(entry), 2, -1 do
+      local first, rest = divide(entry, 1)
+      call('RPUSH', key, first)
+      entry = rest
+    end
+    call('RPUSH', key, entry)
+  end
+  call('HDEL', blocks, name)
+  if ttl > 0 then call('PEXPIRE', key, ttl) end
+end
 local function unregister(waiter)
   local found = call('HGET', waiting, waiter)
   if not found then return false end
   call('HDEL', waiting, waiter)
-  call('ZREM', waiters, unpack(cjson.decode(found)))
+  call('ZREM', waiters, unpack(cjson.decode(string.match(found, ' (.*)$'))))
   return true
 end
-local function register(waiter, names)
-  unregister(waiter)
-  local number = digits(first_id(1))
-  local members, scored = {}, {}
-  for i, name in ipairs(names) do
-    members[i] = name .. ' ' .. number .. ' ' .. waiter
-    scored[2 * i - 1] = 0
-    scored[2 * i] = members[i]
-  end
-  call('ZADD', waiters, unpack(scored))
-  call('HSET', waiting, waiter, cjson.encode(members))
-  keep(waiters, day)
-  keep(waiting, day)
+local function next_waiter(name)
+  local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
+  if found then return string.match(found, '^[^ ]+ %d+ (.*)$'), found end
+end
+-- Tells a waiter, which is none from then on; returns whether it lives.
+local function tell(waiter, member, message)
+  if not unregister(waiter) then call('ZREM', waiters, member) end
+  return call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), message) > 0
 end
 -- Wakes who has waited longest for the channel, and lives.
 local function wake(name)
   while true do
-    local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
-    if not found then return end
-    local waiter = string.match(found, '^[^ ]+ %d+ (.*)$')
-    if not unregister(waiter) then call('ZREM', waiters, found) end
-    if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
+    local waiter, member = next_waiter(name)
+    if not waiter or tell(waiter, member, waiter) then return end
+  end
+end
+-- Gives the entries of so many messages to who has waited longest for the channel, and lives; returns whether it did.
+local function hand_over(name, entries, count)
+  local message
+  while true do
+    local waiter, member = next_waiter(name)
+    if not waiter then return false end
+    local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
+    if not most or tonumber(most) < count then return false end
+    if not message then
+      pack_all('', entries)
+      message = ' ' .. name .. ' ' .. table.concat(packed)
+    end
+    if tell(waiter, member, waiter .. message) then return true end
   end
 end
 -- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
@@ -122,6 +182,7 @@ end
 local function reclaim(name, thorough)
   local found = call('HGET', channels, name)
   if found and tonumber(string.sub(found, 1, 16)) > now then return 0 end
+  unblock(name)
   local key = list(name)
   local count = 0
   while true do
@@ -160,114 +221,7 @@ local function reclaim(name, thorough)
   end
   return count
 end
--- Puts an entry where its id belongs.
-local function put_back(name, entry)
-  local key = list(name)
-  local id, expiry = read(entry)
-  local head = call('LINDEX', key, 0)
-  if not head or id < read(head) then
-    call('LPUSH', key, entry)
-  elseif id > read(call('LINDEX', key, -1)) then
-    call('RPUSH', key, entry)
-  else
-    local all = call('LRANGE', key, 0, -1)
-    for i = 1, #all do
-      local other = read(all[i])
-      if other == id then return end
-      if other > id then
-        call('LINSERT', key, 'BEFORE', all[i], entry)
-        break
-      end
-    end
-  end
-  note_expiry(name, expiry, expiry, not head)
-  wake(name)
-end
--- Puts an entry at the end of a channel, under a new id.
-local function append(name, rest, expiry)
-  local length = call('RPUSH', list(name), digits(first_id(1)) .. rest)
-  note_expiry(name, expiry, expiry, length == 1)
-  wake(name)
-end
-local function keep_later(ms)
-  keep(later, ms + day)
-  keep(later_entries, ms + day)
-  keep(delayed_counts, ms + day)
-end
-local function count_delayed(name, by)
-  if call('HINCRBY', delayed_counts, name, by) <= 0 then call('HDEL', delayed_counts, name) end
-end
-local function forget_later(key)
-  call('ZREM', later, key)
-  return call('HDEL', later_entries, key) == 1
-end
--- Keeps live entries that were taken of a channel until they are settled, where it is one of by.c.
-local function hold(by, name, taken)
-  if not by then return end
-  local held = false
-  for _, other in ipairs(by.c) do held = held or other == name end
-  if not held then return end
-  local ends = shown(now + by.lease)
-  local scores, entries = {}, {}
-  local last = 0
-  for i, entry in ipairs(taken) do
-    local id, expiry = read(entry)
-    if expiry > now then
-      local key = name .. ' /' .. by.t .. id
-      local n = #scores
-      scores[n + 1], scores[n + 2] = ends, key
-      entries[n + 1], entries[n + 2] = key, 'h' .. entry
-      if expiry > last then last = expiry end
-    end
-    if #scores > 0 and (#scores >= 1000 or i == #taken) then
-      call('ZADD', later, unpack(scores))
-      call('HSET', later_entries, unpack(entries))
-      scores, entries = {}, {}
-    end
-  end
-  if last > 0 then keep_later(math.max(by.lease, last - now) + slack) end
-end
-local redelivered = 0
--- Puts what is due on its channel: what was held where it was, the rest at the end. Returns how many.
-local function release_later(most, expiry_ms)
-  local keys = call('ZRANGEBYSCORE', later, '-inf', shown(now), 'WITHSCORES', 'LIMIT', 0, most)
-  local due = {}
-  for i = 1, #keys, 2 do
-    local entry = call('HGET', later_entries, keys[i])
-    if entry then due[#due + 1] = {keys[i], entry, tonumber(keys[i + 1]), string.sub(entry, 2, 17)}
-    else call('ZREM', later, keys[i]) end
-  end
-  table.sort(due, function(a, b)
-    if a[3] ~= b[3] then return a[3] < b[3] end
-    return a[4] < b[4]
-  end)
-  for _, one in ipairs(due) do
-    local key, value = one[1], one[2]
-    local kind, entry = string.sub(value, 1, 1), string.sub(value, 2)
-    local name = string.match(key, '^[^ ]+')
-    local _, expiry = read(entry)
-    if kind == 'o' then
-      call('ZADD', later, shown(now + 3600000), key)
-      call('HSET', later_entries, key, 's' .. string.sub(entry, 1, 16))
-      keep_later(3600000)
-    else forget_later(key) end
-    if kind == 'd' or kind == 'o' then count_delayed(name, -1) end
-    if kind == 'h' then
-      local attempts, at = string.match(entry, '^%d+:%d+:(%d+)()')
-      redelivered = redelivered + 1
-      put_back(name, string.sub(entry, 1, 17) .. digits(math.max(expiry, now + expiry_ms)) .. ':'
-        .. shown(tonumber(attempts) + 1) .. string.sub(entry, at))
-    elseif kind ~= 's' then
-      if expiry > now then append(name, string.sub(entry, 17), expiry)
-      else expired = expired + 1 end
-    end
-  end
-  return #keys / 2
-end
 local function of_line(line) return #line .. ':' .. line end
-local function count_parked(name, by)
-  if call('HINCRBY', parked_counts, name, by) <= 0 then call('HDEL', parked_counts, name) end
-end
 local function parked_in_line(line, name)
   local prefix = of_line(line)
   local all = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':')
@@ -279,72 +233,60 @@ local function parked_in_line(line, name)
   end
   return count
 end
-local function park(line, name, entry)
-  local id, expiry = read(entry)
-  call('ZADD', parked, 0, of_line(line) .. id .. ':' .. #name .. ':' .. name .. entry)
-  keep(parked, math.max(expiry - now + slack, day))
-  keep(parked_counts, math.max(expiry - now + slack, day))
-  count_parked(name, 1)
-end
-local function parked_entry(member, prefix)
-  local length, at = string.match(member, '^:(%d+):()', #prefix + 17)
-  local name = string.sub(member, at, at + length - 1)
-  return name, string.sub(member, at + length)
-end
-local function unpark(line)
-  local prefix = of_line(line)
-  while true do
-    local member = call('ZRANGEBYLEX', parked, '[' .. prefix, '(' .. prefix .. ':', 'LIMIT', 0, 1)[1]
-    if not member then return end
-    call('ZREM', parked, member)
-    local name, entry = parked_entry(member, prefix)
-    count_parked(name, -1)
-    local _, expiry = read(entry)
-    if expiry > now then return name, entry end
-    expired = expired + 1
-  end
-end
-local function set_line(line, state, look)
-  call('HSET', lines, line, state)
-  call('ZADD', looks, shown(look), line)
-end
-local function keep_lines(ms)
-  keep(lines, math.max(ms, day))
-  keep(looks, math.max(ms, day))
-end
-local function free_line(line)
-  call('HDEL', lines, line)
-  call('ZREM', looks, line)
-end
-local look_ms = 1000
-local function make_ready(line, name, entry)
-  local id, expiry = read(entry)
-  set_line(line, 'R' .. digits(expiry) .. id .. name, math.min(expiry, now + look_ms))
-  keep_lines(expiry - now + slack)
-  put_back(name, entry)
-end
-local function is_over(state) return tonumber(string.sub(state, 2, 17)) <= now end
--- Ends a turn that nobody passed on, or the wait for a head that is gone.
-local function go_on(line, state)
-  if string.byte(state) == 84 then lapsed = lapsed + 1 end
-  local name, entry = unpark(line)
-  if name then make_ready(line, name, entry) else free_line(line) end
-end
-local function is_head(state, id)
-  return state and string.byte(state) == 82 and string.sub(state, 18, 33) == id
-end
-local function lose_head(state)
-  local head = call('LINDEX', list(string.sub(state, 34)), 0)
-  return not head or read(head) > string.sub(state, 18, 33)
-end
 
 local order = cjson.decode(ARGV[2])
 publish = order.u
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
 local count = #ARGV - 2
-local id = first_id(count)
 local standard = digits(now + order.x)
+if order.b then
+  local sums, total = {}, 0
+  for i = 1, count do
+    local c = order.o and order.o[i] or 1
+    sums[c] = (sums[c] or 0) + order.b[i]
+    total = total + order.b[i]
+  end
+  local empty = {}
+  for c, sum in pairs(sums) do
+    local name = order.c[c]
+    if call('HEXISTS', singles, name) == 1 then return {shown(now), 0, 's'} end
+    local held, length = tonumber(call('HGET', parked_counts, name) or 0), length_of(name)
+    if held >= order.l or order.k[c] - length - held < sum then return {shown(now), 0, 'b'} end
+    empty[c] = length == 0
+  end
+  local id = first_id(total) + 1
+  local new, more = {}, {}
+  for i = 1, count do
+    local c = order.o and order.o[i] or 1
+    local n = order.b[i]
+    local entries = new[c]
+    if not entries then
+      entries = {}
+      new[c], more[c] = entries, 0
+    end
+    if n == 1 then entries[#entries + 1] = digits(id) .. ':' .. standard .. ':' .. ARGV[i + 2]
+    else
+      entries[#entries + 1] = 'b' .. digits(id) .. ':' .. standard .. ':' .. shown(n) .. ':' .. ARGV[i + 2]
+      more[c] = more[c] + n - 1
+    end
+    id = id + n
+  end
+  for c, entries in pairs(new) do
+    local name = order.c[c]
+    packed = {}
+    if not (order.h and empty[c] and hand_over(name, entries, sums[c])) then
+      local length = call('RPUSH', list(name), unpack(entries))
+      if length == #entries then call('HDEL', blocks, name) end
+      note_blocks(name, more[c])
+      note_expiry(name, now + order.x, now + order.x, length == #entries)
+      wake(name)
+    end
+  end
+  note_done(order, '')
+  return {shown(now), 0, ''}
+end
+local id = first_id(count)
 local new, room, crowded, least, most = {}, {}, {}, {}, {}
 local refused = {}
 local first = 1
@@ -359,12 +301,16 @@ if not order.o and not order.e then
   -- The usual: one channel with room for all.
   local name = order.c[1]
   local held = tonumber(call('HGET', parked_counts, name) or 0)
-  if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
+  local before = length_of(name)
+  if held < order.l and order.k[1] - before - held >= count then
     local entries = {}
     for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
-    local length = call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, now + order.x, now + order.x, length == count)
-    wake(name)
+    local may_hand = order.h and before == 0 and call('HEXISTS', singles, name) == 0
+    if not (may_hand and hand_over(name, entries, count)) then
+      local length = call('RPUSH', list(name), unpack(entries))
+      note_expiry(name, now + order.x, now + order.x, length == count)
+      wake(name)
+    end
     first = count + 1
   end
 end
@@ -374,7 +320,7 @@ for i = first, count do
   local body = ARGV[i + 2]
   if not room[c] then
     local held = tonumber(call('HGET', parked_counts, name) or 0)
-    room[c] = order.k[c] - call('LLEN', list(name)) - held
+    room[c] = order.k[c] - length_of(name) - held
     crowded[c] = held >= order.l
     new[c] = {}
     least[c], most[c] = 9e15, 0

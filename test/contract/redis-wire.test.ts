@@ -57,6 +57,8 @@ describe('docs/redis-wire.md', () => {
     await backend.send([{ channel: 'elsewhere', content: {}, deliverAt }])
     const message = { channel: 'lined', content: { reply_channel: reply } }
     await backend.send([{ ...message, channel: 'elsewhere' }, message, message, message])
+    const many = { channel: 'many', content: {} }
+    await backend.send([many, many])
     await backend.send([{ channel: reply, content: {} }])
     await backend.groupSend([{ group: 'chat {x}!', content: {} }])
     const lines = { channels: ['lined'], elsewhere: ['elsewhere'], leaseMs: 60_000 }

@@ -39,6 +39,8 @@ const maxRemembered = 10_000
  */
 export class ClusterLink implements RedisLink {
   readonly publish = 'PUBLISH'
+  // While a slot moves, other servers than that of the slot may tell of it too.
+  readonly handsOver = false
   readonly timeoutMs: number
   readonly #options: ClusterLinkOptions
   readonly #nodes = new Map<string, ServerLink>()
@@ -95,6 +97,10 @@ export class ClusterLink implements RedisLink {
       this.#subscriptions.set(channel, { subscriber, node: name })
       await node.subscribe(channel, subscriber)
     })
+  }
+
+  async heard(): Promise<void> {
+    await Promise.all([...this.#nodes.values()].map((node) => node.heard()))
   }
 
   unsubscribe(channel: string): void {

@@ -1,3 +1,5 @@
+import { isAscii } from 'node:buffer'
+
 /** One packed entry: see `wire.ts`. */
 export interface PackedEntry {
   /** Place of its channel in the call, from 1; 0 in an inbox. */
@@ -65,23 +67,57 @@ export interface WorkEntry {
   readonly expiresAt: number
   readonly attempts: number
   readonly line: string | undefined
-  readonly encoded: Buffer
+  readonly encoded: string | Buffer
 }
 
-/** Takes the entry of a work channel apart. */
-export function readWorkEntry(entry: Buffer): WorkEntry {
+/** Takes an entry of a work channel apart, which may be a block of several messages. */
+export function readWorkEntry(entry: Buffer, into: WorkEntry[]): void {
   // An id and a time of expiry have 16 digits each.
-  const attemptsEnd = entry.indexOf(colon, 34)
-  const lengthEnd = entry.indexOf(colon, attemptsEnd + 1)
-  const hasLine = lengthEnd > attemptsEnd + 1
-  const contentStart = lengthEnd + 1 + wholeNumberAt(entry, attemptsEnd + 1, lengthEnd)
-  return {
-    id: entry.toString('latin1', 0, 16),
-    expiresAt: wholeNumberAt(entry, 17, 33),
-    attempts: wholeNumberAt(entry, 34, attemptsEnd),
-    line: hasLine ? entry.toString('utf8', lengthEnd + 1, contentStart) : undefined,
-    encoded: entry.subarray(contentStart),
+  if (entry[0] !== block) {
+    const id = entry.toString('latin1', 0, 16)
+    into.push(workEntry(entry, undefined, id, wholeNumberAt(entry, 17, 33), 34, entry.length))
+    return
   }
+  const first = wholeNumberAt(entry, 1, 17)
+  const expiresAt = wholeNumberAt(entry, 18, 34)
+  const text = asciiOf(entry)
+  for (let at = entry.indexOf(colon, 35) + 1, count = 0; at < entry.length; count++) {
+    const lengthEnd = entry.indexOf(colon, at)
+    const end = lengthEnd + 1 + wholeNumberAt(entry, at, lengthEnd)
+    const id = String(first + count).padStart(16, '0')
+    into.push(workEntry(entry, text, id, expiresAt, lengthEnd + 1, end))
+    at = end
+  }
+}
+
+/** @param text - the bytes, where they are ASCII: parts of one string cost less than parts of bytes. */
+function workEntry(
+  bytes: Buffer,
+  text: string | undefined,
+  id: string,
+  expiresAt: number,
+  start: number,
+  end: number,
+): WorkEntry {
+  const attemptsEnd = bytes.indexOf(colon, start)
+  const lengthEnd = bytes.indexOf(colon, attemptsEnd + 1)
+  const hasLine = lengthEnd > attemptsEnd + 1
+  const contentStart = lengthEnd + 1 + wholeNumberAt(bytes, attemptsEnd + 1, lengthEnd)
+  return {
+    id,
+    expiresAt,
+    attempts: wholeNumberAt(bytes, start, attemptsEnd),
+    line: hasLine ? textAt(bytes, text, lengthEnd + 1, contentStart) : undefined,
+    encoded: text?.slice(contentStart, end) ?? bytes.subarray(contentStart, end),
+  }
+}
+
+function textAt(bytes: Buffer, text: string | undefined, start: number, end: number): string {
+  return text?.slice(start, end) ?? bytes.toString('utf8', start, end)
+}
+
+function asciiOf(bytes: Buffer): string | undefined {
+  return isAscii(bytes) ? bytes.toString('latin1') : undefined
 }
 
 /** A message or change of membership as it lies in an inbox. */
@@ -90,7 +126,7 @@ export interface RawInboxEntry {
   readonly kind: string
   readonly expiresAt: number
   readonly target: string
-  readonly rest: Buffer
+  readonly rest: string | Buffer
 }
 
 /** Whether an entry of an inbox of this kind is a message, and no change of membership. */
@@ -102,19 +138,21 @@ export function isMessage(kind: string): boolean {
 export function readInboxEntry(entry: Buffer, into: RawInboxEntry[]): void {
   const expiresAt = wholeNumberAt(entry, 1, 17)
   if (entry[0] !== block) {
-    into.push(rawInboxEntry(entry, 0, expiresAt, 17, entry.length))
+    into.push(rawInboxEntry(entry, undefined, 0, expiresAt, 17, entry.length))
     return
   }
+  const text = asciiOf(entry)
   for (let at = entry.indexOf(colon, 17) + 1; at < entry.length; ) {
     const lengthEnd = entry.indexOf(colon, at + 1)
     const end = lengthEnd + 1 + wholeNumberAt(entry, at + 1, lengthEnd)
-    into.push(rawInboxEntry(entry, at, expiresAt, lengthEnd + 1, end))
+    into.push(rawInboxEntry(entry, text, at, expiresAt, lengthEnd + 1, end))
     at = end
   }
 }
 
 function rawInboxEntry(
   bytes: Buffer,
+  text: string | undefined,
   kindAt: number,
   expiresAt: number,
   start: number,
@@ -125,26 +163,65 @@ function rawInboxEntry(
   return {
     kind: String.fromCharCode(bytes[kindAt] as number),
     expiresAt,
-    target: bytes.toString('utf8', lengthEnd + 1, restStart),
-    rest: bytes.subarray(restStart, end),
+    target: textAt(bytes, text, lengthEnd + 1, restStart),
+    rest: text?.slice(restStart, end) ?? bytes.subarray(restStart, end),
   }
 }
 
 /** Joins what is to be stored of several messages into one block: see `wire.ts`. */
 export function makeBlock(
-  messages: readonly { readonly kind: string; readonly body: string | Buffer }[],
+  messages: readonly { readonly kind?: string; readonly body: string | Buffer }[],
 ): string | Buffer {
   if (messages.some(({ body }) => typeof body !== 'string')) {
     return Buffer.concat(
-      messages.flatMap(({ kind, body }) => {
+      messages.flatMap(({ kind = '', body }) => {
         const bytes = Buffer.from(body as string)
         return [Buffer.from(`${kind}${bytes.length}:`), bytes]
       }),
     )
   }
   let text = ''
-  for (const { kind, body } of messages) text += `${kind}${Buffer.byteLength(body)}:${body}`
+  for (const { kind = '', body } of messages) text += `${kind}${Buffer.byteLength(body)}:${body}`
   return text
+}
+
+/** Messages of work channels as the arguments of `send`. */
+export interface WorkBlocks {
+  readonly args: readonly (string | Buffer)[]
+  /** How many messages each argument has. */
+  readonly counts: readonly number[]
+  /** The first message of each argument. */
+  readonly firsts: readonly number[]
+}
+
+// What a receiver has no room for of a block is divided from it, and joined again: a small block costs little more.
+const mostPerBlock = 16
+const mostBytesPerBlock = 16_384
+
+/** Joins neighbours that go to one channel into blocks. */
+export function makeWorkBlocks(
+  messages: readonly { readonly channel: string; readonly body: string | Buffer }[],
+): WorkBlocks {
+  const args: (string | Buffer)[] = []
+  const counts: number[] = []
+  const firsts: number[] = []
+  for (let at = 0; at < messages.length; ) {
+    const { channel } = messages[at] as (typeof messages)[number]
+    let end = at
+    let bytes = 0
+    while (end < messages.length && end - at < mostPerBlock && bytes < mostBytesPerBlock) {
+      const { channel: other, body } = messages[end] as (typeof messages)[number]
+      if (other !== channel) break
+      bytes += body.length
+      end++
+    }
+    const some = messages.slice(at, end)
+    args.push(some.length === 1 ? (some[0]?.body as string | Buffer) : makeBlock(some))
+    counts.push(some.length)
+    firsts.push(at)
+    at = end
+  }
+  return { args, counts, firsts }
 }
 
 /** `LENGTH:` TEXT REST, with the length in bytes; LENGTH is left empty for no text. */

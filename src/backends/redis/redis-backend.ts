@@ -56,15 +56,17 @@ import { InboxReader } from './inbox-reader.ts'
 import {
   isMessage,
   makeBlock,
+  makeWorkBlocks,
   type RawInboxEntry,
   readInboxEntry,
   readWorkEntry,
   unpack,
+  type WorkEntry,
   withLength,
 } from './packed.ts'
 import { isInDoubt, type RedisLink } from './redis-link.ts'
 import { Bases, mostDead, type Script, scripts } from './wire.ts'
-import { type Claimed, WorkReader } from './work-reader.ts'
+import { type Claimed, type HandedOver, WorkReader } from './work-reader.ts'
 
 /** What {@link RedisBackend} is given beside the limits. */
 export interface RedisSetup {
@@ -110,7 +112,12 @@ const longestLookMs = 15_000
 // The marks of batches are kept for twice as long.
 const markMs = 60_000
 
+// So long a process remembers that somebody takes a channel's messages one by one, and of so many channels.
+const singleMs = 60_000
+const mostSingles = 10_000
+
 const noFailures: readonly SendFailure[] = Object.freeze([])
+const noEntries: readonly (number | Buffer)[] = Object.freeze([])
 
 /**
  * Carries messages through Redis or Valkey. What lies there, and the scripts that read and write it,
@@ -147,12 +154,16 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   /** Sender → its marked batch that may have been stored, and when it was first sent. */
   readonly #doubts = new Map<string, { readonly number: number; readonly since: number }>()
   #lastClaim = 0
+  /** Channels that are to have no blocks → until when, by `performance.now()`. */
+  readonly #singles = new Map<string, number>()
   /** How often the server was found not to know an inbox of this process, and how many of these are made good. */
   #losses = 0
   #healed = 0
   #healing: Promise<void> | undefined
   #mustHealAgain = false
-  #cleaning: Promise<number> | undefined
+  #cleaning: Promise<void> | undefined
+  /** How many messages were deleted by `cleanUp`. */
+  #deleted = 0
   #lookForLapsedMs = Number.POSITIVE_INFINITY
   readonly #looks: LookTimer
   #stopMaintenance: (() => void) | undefined
@@ -181,9 +192,16 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       clock: this.limits.clock,
       claim: (...args) => this.#claim(...args),
       listen: () => this.#listen(),
+      read: (handed) => this.#readHanded(handed),
+      returned: (handed) => this.#handBack(this.#openHanded(handed)),
       unwait: async (channels, slot) => {
         const order = { w: `${this.#process}/${slot}`, c: channels, u: this.#link.publish }
-        await this.#call(scripts.unwait, this.#bases.work, JSON.stringify(order))
+        const waited = await this.#call<number>(
+          scripts.unwait,
+          this.#bases.work,
+          JSON.stringify(order),
+        )
+        if (waited === 0) await this.#link.heard()
       },
     })
   }
@@ -314,6 +332,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
 
   async handBack(messages: readonly IncomingMessage[]): Promise<void> {
     this.#checkOpen()
+    await this.#handBack(messages)
+  }
+
+  async #handBack(messages: readonly IncomingMessage[]): Promise<void> {
     const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0, ...this.#deadline() }
     const args: (string | Buffer)[] = []
     for (const { id: place, channel, content, expiresAt, attempts, turn, hold } of messages) {
@@ -354,7 +376,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     this.#count('dropped.expired', expired)
     const expiresAt = Number(now) + options.leaseMs
     const marks = { token, turnExpiresAt: expiresAt, ...holdMarks(Number(now), options.hold) }
-    const { messages } = this.#messages(packed, channels, 0, marks)
+    const { messages } = this.#messages(packed, noEntries, channels, 0, marks)
     return { messages, lost: kept.filter((_turn, index) => lost[index] === 0x31) }
   }
 
@@ -602,18 +624,20 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
 
   async cleanUp(): Promise<number> {
     this.#checkOpen()
-    // What one under way deletes is this call's too, since it may have begun just before.
-    const before = this.#cleaning?.catch(() => 0)
+    // What those under way delete is this call's too, since they may have begun just before.
+    const from = this.#deleted
+    const before = this.#cleaning?.catch(() => {})
     const cleaning = (async () => {
       await before
-      return await this.#deleteExpired()
+      await this.#deleteExpired()
     })()
     this.#cleaning = cleaning
     try {
-      return ((await before) ?? 0) + (await cleaning)
+      await cleaning
     } finally {
       if (this.#cleaning === cleaning) this.#cleaning = undefined
     }
+    return this.#deleted - from
   }
 
   async flush(): Promise<void> {
@@ -698,6 +722,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     try {
       await Promise.all([...this.#inboxes.keys()].map((inbox) => this.closeInbox(inbox)))
       await this.#reader.settled()
+      // What was handed to a receive that has ended may be on its way.
+      await this.#link.heard()
+      await this.#reader.settled()
       await this.#work.drained()
       await this.#later.drained()
       for (const queue of this.#pushes.values()) await queue.drained()
@@ -707,7 +734,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     await this.#link.close()
   }
 
-  async #deleteExpired(): Promise<number> {
+  async #deleteExpired(): Promise<void> {
     const before = this.counters.get('dropped.expired')
     while ((await this.#release()).due === mostPerLook);
     const late = this.counters.get('dropped.expired') - before
@@ -730,7 +757,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       count += gone
     }
     this.#count('dropped.expired', count)
-    return count + late
+    this.#deleted += count + late
   }
 
   /** Removes an inbox and the memberships of its channels; returns what lay in it. */
@@ -808,8 +835,17 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   #listen(): Promise<void> {
     this.#listening ??= this.#link
       .subscribe(`${this.#bases.work}wake:${this.#process}`, (waiter) => {
-        const text = waiter.toString()
-        this.#reader.wake(Number(text.slice(text.indexOf('/') + 1)))
+        const end = waiter.indexOf(0x20)
+        const text = waiter.toString('latin1', 0, end === -1 ? waiter.length : end)
+        const slot = Number(text.slice(text.indexOf('/') + 1))
+        if (end === -1) {
+          this.#reader.wake(slot)
+          return
+        }
+        const channelEnd = waiter.indexOf(0x20, end + 1)
+        const channel = waiter.toString('latin1', end + 1, channelEnd)
+        const entries = unpack(waiter, channelEnd + 1).map(({ entry }) => entry)
+        this.#reader.handOver(slot, { channel, entries })
       })
       .catch((error) => {
         this.#listening = undefined
@@ -853,30 +889,76 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       ...holdOrder(hold, token),
       u: this.#link.publish,
     }
-    const [now, expired, lapsed, packed] = await this.#call<[Buffer, number, number, Buffer]>(
-      scripts.claim,
-      this.#bases.work,
-      JSON.stringify(order),
-    )
+    const [now, expired, lapsed, packed, raw] = await this.#call<
+      [Buffer, number, number, Buffer, (number | Buffer)[] | undefined]
+    >(scripts.claim, this.#bases.work, JSON.stringify(order))
     this.#count('dropped.expired', expired)
     this.#count('lapsed', lapsed)
     const names = ofLines.length > 0 ? [...turned, ...ofLines] : turned
     const expiresAt = Number(now) + (lines?.leaseMs ?? 0)
     const marks = { token, turnExpiresAt: expiresAt, ...holdMarks(Number(now), hold) }
-    return this.#messages(packed, names, Number(now), marks)
+    return this.#messages(packed, raw ?? noEntries, names, Number(now), marks)
   }
 
+  /**
+   * @param packed - entries by lines.
+   * @param raw - others, behind the place of their channel in `channels`, from 1.
+   */
   #messages(
     packed: Buffer,
+    raw: readonly (number | Buffer)[],
     channels: readonly string[],
     now: number,
-    { token, turnExpiresAt, held, holdExpiresAt }: Marks,
+    marks: Marks,
   ): Claimed {
     const messages: IncomingMessage[] = []
-    const entries = unpack(packed)
+    const found: WorkEntry[] = []
+    let count = 0
+    for (const { index, hasTurn, entry } of unpack(packed)) {
+      found.length = 0
+      readWorkEntry(entry, found)
+      count += this.#add(messages, found, channels[index - 1] as string, hasTurn, now, marks)
+    }
+    let channel = ''
+    for (const entry of raw) {
+      if (typeof entry === 'number') {
+        channel = channels[entry - 1] as string
+        continue
+      }
+      found.length = 0
+      readWorkEntry(entry, found)
+      count += this.#add(messages, found, channel, false, now, marks)
+    }
+    this.#count('received', messages.length)
+    return { messages, isShort: messages.length < count }
+  }
+
+  #readHanded(handed: HandedOver): readonly IncomingMessage[] {
+    const messages = this.#openHanded(handed)
+    this.#count('received', messages.length)
+    return messages
+  }
+
+  #openHanded({ channel, entries }: HandedOver): readonly IncomingMessage[] {
+    const messages: IncomingMessage[] = []
+    const found: WorkEntry[] = []
+    for (const entry of entries) readWorkEntry(entry, found)
+    this.#add(messages, found, channel, false, this.limits.clock.now(), noMarks)
+    return messages
+  }
+
+  /** Adds messages of one channel, but for those that have expired or are damaged; returns how many there were. */
+  #add(
+    messages: IncomingMessage[],
+    found: readonly WorkEntry[],
+    channel: string,
+    hasTurn: boolean,
+    now: number,
+    { token, turnExpiresAt, held, holdExpiresAt }: Marks,
+  ): number {
+    const isHeld = held?.includes(channel) ?? false
     let expired = 0
-    for (const { index, hasTurn, entry } of entries) {
-      const { id, expiresAt, attempts, line, encoded } = readWorkEntry(entry)
+    for (const { id, expiresAt, attempts, line, encoded } of found) {
       if (expiresAt <= now) {
         expired++
         continue
@@ -885,22 +967,20 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
         hasTurn && line !== undefined
           ? { line, token: token + id, expiresAt: turnExpiresAt }
           : undefined
-      const channel = channels[index - 1] as string
-      const hold = held?.includes(channel)
-        ? { token: token + id, expiresAt: holdExpiresAt }
-        : undefined
+      const hold = isHeld ? { token: token + id, expiresAt: holdExpiresAt } : undefined
       const content = this.#codec.decode(encoded, `c:${channel}`)
       if (!content) {
         if (turn) this.#passOver(turn)
         if (hold) this.#drop({ channel, hold })
         continue
       }
-      const marks = { ...(turn && { turn }), ...(hold && { hold }) }
-      messages.push({ id, channel, content, expiresAt, attempts, ...marks })
+      if (turn || hold) {
+        const marks = { ...(turn && { turn }), ...(hold && { hold }) }
+        messages.push({ id, channel, content, expiresAt, attempts, ...marks })
+      } else messages.push({ id, channel, content, expiresAt, attempts })
     }
     this.#count('dropped.expired', expired)
-    this.#count('received', messages.length)
-    return { messages, isShort: messages.length < entries.length }
+    return found.length
   }
 
   /** Lets a line go on behind a damaged message. */
@@ -1039,20 +1119,49 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       ...this.#deadline(),
       c: channels,
       k: channels.map((channel) => this.limits.capacityOf(channel)),
-      ...(channels.length > 1 && { o: places }),
-      ...expiriesOf(entries),
       x: this.limits.expiryMs,
       l: this.limits.lineCapacity,
       u: this.#link.publish,
+      ...(this.#link.handsOver && { h: 1 }),
     }
+    const isUsual = entries.length > 1 && entries.every(({ expiresAt }) => expiresAt === undefined)
+    if (isUsual && !this.#areSingle(channels)) {
+      const { args, counts, firsts } = makeWorkBlocks(entries)
+      const o = firsts.map((first) => places[first])
+      const account = await this.#callSend(
+        { ...order, b: counts, ...(channels.length > 1 && { o }) },
+        args,
+      )
+      if (account !== 'b' && account !== 's') return account
+      if (account === 's') this.#noteSingle(channels)
+    }
+    return this.#callSend(
+      { ...order, ...(channels.length > 1 && { o: places }), ...expiriesOf(entries) },
+      entries.map(({ body }) => body),
+    )
+  }
+
+  async #callSend(order: object, args: readonly (string | Buffer)[]): Promise<string> {
     const [, expired, account] = await this.#call<[Buffer, number, Buffer]>(
       scripts.send,
       this.#bases.work,
       JSON.stringify(order),
-      ...entries.map(({ body }) => body),
+      ...args,
     )
     this.#count('dropped.expired', expired)
     return account.toString('latin1')
+  }
+
+  #areSingle(channels: readonly string[]): boolean {
+    if (this.#singles.size === 0) return false
+    const now = performance.now()
+    return channels.some((channel) => (this.#singles.get(channel) ?? 0) > now)
+  }
+
+  #noteSingle(channels: readonly string[]): void {
+    const until = performance.now() + singleMs
+    if (this.#singles.size > mostSingles) this.#singles.clear()
+    for (const channel of channels) this.#singles.set(channel, until)
   }
 
   #push(
@@ -1308,6 +1417,13 @@ interface Marks {
   readonly held: readonly string[] | undefined
   readonly holdExpiresAt: number
 }
+
+const noMarks: Marks = Object.freeze({
+  token: '',
+  turnExpiresAt: 0,
+  held: undefined,
+  holdExpiresAt: 0,
+})
 
 function holdMarks(
   now: number,

@@ -24,6 +24,13 @@ export interface RedisLink {
   /** Hears what scripts in a slot publish, also after each reconnect. */
   subscribe(channel: string, subscriber: Subscriber): Promise<void>
   unsubscribe(channel: string): void
+  /**
+   * Whether work may be handed to who waits as a message that is published: where nobody but the server that ran the
+   * script can have told of it, which the number of its receivers shows.
+   */
+  readonly handsOver: boolean
+  /** Resolves when all that was published before is heard. */
+  heard(): Promise<void>
   /** Whenever there is a connection anew: what was published in between is lost, or all data is. */
   onUp(listener: () => void): void
   /** When an outage has lasted longer than calls wait. */

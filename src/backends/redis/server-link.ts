@@ -52,6 +52,7 @@ interface Waiter {
  */
 export class ServerLink implements RedisLink {
   readonly publish = 'PUBLISH'
+  readonly handsOver = true
   readonly timeoutMs: number
   readonly #options: ServerLinkOptions
   readonly #backoff = new Backoff(systemClock, retryMs)
@@ -134,6 +135,10 @@ export class ServerLink implements RedisLink {
     subscriber?.unsubscribe(channel).catch(() => {
       // The connection is lost, and its subscriptions with it.
     })
+  }
+
+  async heard(): Promise<void> {
+    await this.#connection?.subscriber.ping()
   }
 
   onUp(listener: () => void): void {

@@ -17,7 +17,10 @@ import { createHash } from 'node:crypto'
  *
  * In `{work}`:
  * - `c:CHANNEL` list, entries `ID:EXPIRY:ATTEMPTS:LINELENGTH:` LINE CONTENT in the order of their
- *   ids. An id has 16 digits; LINELENGTH is in bytes, and empty where there is no line.
+ *   ids. An id has 16 digits; LINELENGTH is in bytes, and empty where there is no line. `b` ID `:` EXPIRY `:` COUNT
+ *   `:` is a block of so many messages with ids from ID on: for each LENGTH, `:` and as many bytes of what else would
+ *   stand behind its expiry. `blocks` hash, channel → how many messages its blocks have beyond one each; `singles`
+ *   hash, channels that somebody takes by lines or holds, where there are to be no blocks.
  * - `channels` hash, channel → a time before which none of its messages expires, and the one its
  *   list is kept until; `parked-counts` hash, channel → how many of its messages are parked.
  * - `lines` hash, line → `T` EXPIRY TOKEN while its turn is held, or `R` EXPIRY ID CHANNEL while its
@@ -28,8 +31,9 @@ import { createHash } from 'node:crypto'
  *   Kinds: `d` sent for later, `o` the same and its name is remembered, `s` such a name alone; `h` held by who has
  *   taken it, NAME `/` and the token; `a` to be tried again. `delayed-counts` hash, channel → how many `d` and `o`.
  * - `waiters` sorted set of equal scores, members CHANNEL ` ` NUMBER ` ` WAITER; `waiting` hash,
- *   waiter → its members. A waiter is PROCESS `/` SLOT, and is woken by a message on the publish
- *   channel `wake:PROCESS`.
+ *   waiter → the most messages it takes, a space and its members. A waiter is PROCESS `/` SLOT, and is woken by a
+ *   message on the publish channel `wake:PROCESS`: the waiter, and what it is handed, if anything, behind a space, the
+ *   channel and another space, as packed entries. On a channel of `singles` nobody is handed anything.
  * - `id`, the last id that was given. `inboxes` sorted set, inbox → when it is taken for dead.
  *
  * In an inbox:
@@ -53,8 +57,8 @@ import { createHash } from 'node:crypto'
  *
  * An order may have a `d`, the time from which on it is not carried out, since its caller has given up.
  *
- * In `{work}` and inboxes: `sender:SENDER` hash, the number `n` of the sender's last batch and the outcome of each
- * of its parts, so that a batch which is sent again is not stored again.
+ * In `{work}` and inboxes: `sender:SENDER` hash, `p` and a part → the number of the sender's last batch that had such a
+ * part, `:` and what became of it, so that a batch which is sent again is not stored again. Each batch has a part 0.
  *
  * Packed entries: for each INDEX `:` TURN `:` LENGTH `:` ENTRY, where INDEX is the place of its channel in the
  * call (empty in an inbox) and TURN is `1` when the entry comes with its turn; or for many at once
@@ -66,7 +70,7 @@ local call = redis.call
 local now
 if ARGV[1] ~= '' then now = tonumber(ARGV[1])
 else local t = call('TIME') now = t[1] * 1000 + math.floor(t[2] / 1000) end
-local function digits(n) return string.format('%016.0f', n) end
+local function digits(n) return string.format('%08d%08d', math.floor(n / 100000000), n % 100000000) end
 local function shown(n) return string.format('%.0f', n) end
 local function keep(key, ms)
   if call('PTTL', key) < ms then call('PEXPIRE', key, shown(ms)) end
@@ -92,20 +96,16 @@ end
 local function is_late(order) return order.d and now > order.d end
 -- What an earlier try of the same batch came to, or nil. It writes nothing: a script that has written
 -- once may go on writing when the server's memory is full.
-local has_older = false
 local function done_before(order)
-  local key = base .. 'sender:' .. order.s
-  local found = call('HMGET', key, 'n', 'p' .. order.p)
-  local number = tonumber(found[1] or -1)
-  if number == order.n and found[2] then return found[2] end
-  if number > order.n or is_late(order) then return 'late' end
-  has_older = number < order.n and found[1] ~= false
+  local found = call('HMGET', base .. 'sender:' .. order.s, 'p0', 'p' .. order.p)
+  local function number_of(outcome) return tonumber(outcome and string.match(outcome, '^%d+') or -1) end
+  if number_of(found[2]) == order.n then return string.match(found[2], ':(.*)$') end
+  if number_of(found[1]) > order.n or is_late(order) then return 'late' end
 end
 local function note_done(order, outcome)
   local key = base .. 'sender:' .. order.s
-  if has_older then call('DEL', key) end
-  call('HSET', key, 'n', shown(order.n), 'p' .. order.p, outcome)
-  call('PEXPIRE', key, 120000)
+  call('HSET', key, 'p' .. order.p, shown(order.n) .. ':' .. outcome)
+  if call('PTTL', key) < 120000 then call('PEXPIRE', key, 180000) end
 end
 `
 
@@ -115,10 +115,13 @@ local channels, parked_counts = base .. 'channels', base .. 'parked-counts'
 local lines, looks, parked = base .. 'lines', base .. 'looks', base .. 'parked'
 local waiters, waiting = base .. 'waiters', base .. 'waiting'
 local later, later_entries, delayed_counts = base .. 'later', base .. 'later-entries', base .. 'delayed-counts'
+local blocks, singles = base .. 'blocks', base .. 'singles'
 local publish
+-- Of a block its first id, its expiry and no line.
 local function read(entry)
-  local id, expiry, length, at = string.match(entry, '^(%d+):(%d+):%d+:(%d*):()')
+  local id, expiry, length, at = string.match(entry, '^b?(%d+):(%d+):%d+:(%d*):()')
   if not id then return '0', 0 end
+  if string.byte(entry) == 98 then return id, tonumber(expiry) end
   if length == '' then return id, tonumber(expiry) end
   return id, tonumber(expiry), string.sub(entry, at, at + tonumber(length) - 1)
 end
@@ -131,14 +134,73 @@ local function first_id(count)
   keep(base .. 'id', 7 * day)
   return last - count
 end
+-- How many messages an entry has.
+local function size_of(entry)
+  if string.byte(entry) ~= 98 then return 1 end
+  return tonumber(string.match(entry, '^%d+', 36)) or 1
+end
+local function length_of(name)
+  local length = call('LLEN', list(name))
+  return length == 0 and 0 or length + tonumber(call('HGET', blocks, name) or 0)
+end
+local function note_blocks(name, by)
+  if by == 0 then return end
+  local more = call('HINCRBY', blocks, name, by)
+  if more <= 0 then call('HDEL', blocks, name)
+  elseif more == by then keep(blocks, 7 * day) end
+end
+-- An entry for messages of a block, of which at is where the first begins and to the byte behind the last.
+local function part(block, id, count, at, to)
+  local expiry = string.sub(block, 19, 34)
+  if count > 1 then
+    return 'b' .. digits(id) .. ':' .. expiry .. ':' .. shown(count) .. ':' .. string.sub(block, at, to - 1)
+  end
+  return digits(id) .. ':' .. expiry .. ':' .. string.sub(block, string.match(block, '^%d+:()', at), to - 1)
+end
+-- Divides a block behind its first so many messages.
+local function divide(block, most)
+  local id, count, start = string.match(block, '^b(%d+):%d+:(%d+):()')
+  id, count = tonumber(id), tonumber(count)
+  local at = start
+  for i = 1, most do
+    local length, body = string.match(block, '^(%d+):()', at)
+    at = body + length
+  end
+  return part(block, id, most, start, at), part(block, id + most, count - most, at, #block + 1)
+end
+-- Puts single entries in the place of a channel's blocks.
+local function unblock(name)
+  local more = tonumber(call('HGET', blocks, name) or 0)
+  if more == 0 then return end
+  local key = list(name)
+  local ttl = call('PTTL', key)
+  local behind = {}
+  while more > 0 do
+    local entry = call('RPOP', key)
+    if not entry then break end
+    more = more - size_of(entry) + 1
+    behind[#behind + 1] = entry
+  end
+  for i = #behind, 1, -1 do
+    local entry = behind[i]
+    for left = size_of(entry), 2, -1 do
+      local first, rest = divide(entry, 1)
+      call('RPUSH', key, first)
+      entry = rest
+    end
+    call('RPUSH', key, entry)
+  end
+  call('HDEL', blocks, name)
+  if ttl > 0 then call('PEXPIRE', key, ttl) end
+end
 local function unregister(waiter)
   local found = call('HGET', waiting, waiter)
   if not found then return false end
   call('HDEL', waiting, waiter)
-  call('ZREM', waiters, unpack(cjson.decode(found)))
+  call('ZREM', waiters, unpack(cjson.decode(string.match(found, ' (.*)$'))))
   return true
 end
-local function register(waiter, names)
+local function register(waiter, names, most)
   unregister(waiter)
   local number = digits(first_id(1))
   local members, scored = {}, {}
@@ -148,18 +210,39 @@ local function register(waiter, names)
     scored[2 * i] = members[i]
   end
   call('ZADD', waiters, unpack(scored))
-  call('HSET', waiting, waiter, cjson.encode(members))
+  call('HSET', waiting, waiter, shown(most) .. ' ' .. cjson.encode(members))
   keep(waiters, day)
   keep(waiting, day)
+end
+local function next_waiter(name)
+  local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
+  if found then return string.match(found, '^[^ ]+ %d+ (.*)$'), found end
+end
+-- Tells a waiter, which is none from then on; returns whether it lives.
+local function tell(waiter, member, message)
+  if not unregister(waiter) then call('ZREM', waiters, member) end
+  return call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), message) > 0
 end
 -- Wakes who has waited longest for the channel, and lives.
 local function wake(name)
   while true do
-    local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
-    if not found then return end
-    local waiter = string.match(found, '^[^ ]+ %d+ (.*)$')
-    if not unregister(waiter) then call('ZREM', waiters, found) end
-    if call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), waiter) > 0 then return end
+    local waiter, member = next_waiter(name)
+    if not waiter or tell(waiter, member, waiter) then return end
+  end
+end
+-- Gives the entries of so many messages to who has waited longest for the channel, and lives; returns whether it did.
+local function hand_over(name, entries, count)
+  local message
+  while true do
+    local waiter, member = next_waiter(name)
+    if not waiter then return false end
+    local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
+    if not most or tonumber(most) < count then return false end
+    if not message then
+      pack_all('', entries)
+      message = ' ' .. name .. ' ' .. table.concat(packed)
+    end
+    if tell(waiter, member, waiter .. message) then return true end
   end
 end
 -- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
@@ -186,6 +269,7 @@ end
 local function reclaim(name, thorough)
   local found = call('HGET', channels, name)
   if found and tonumber(string.sub(found, 1, 16)) > now then return 0 end
+  unblock(name)
   local key = list(name)
   local count = 0
   while true do
@@ -226,6 +310,7 @@ local function reclaim(name, thorough)
 end
 -- Puts an entry where its id belongs.
 local function put_back(name, entry)
+  unblock(name)
   local key = list(name)
   local id, expiry = read(entry)
   local head = call('LINDEX', key, 0)
@@ -414,8 +499,30 @@ export interface Script {
 }
 
 function script(name: string, prelude: string, body: string): Script {
-  const text = `${prelude}${body}`
+  const text = `${neededOf(prelude, body)}${body}`
   return { name, text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+/**
+ * What a script needs of its library: each definition costs every call of it some 0.2 µs. A definition begins with
+ * `local` at the start of a line, and its comments stand before it.
+ */
+function neededOf(prelude: string, body: string): string {
+  const parts: string[] = []
+  let isComment = false
+  for (const line of prelude.split('\n')) {
+    const begins = line.startsWith('local ') || line.startsWith('--')
+    if (begins && !isComment) parts.push(line)
+    else parts.push(`${parts.pop() ?? ''}\n${line}`)
+    isComment = line.startsWith('--')
+  }
+  let text = body
+  for (const part of parts.reverse()) {
+    const names = /^local (?:function )?([\w, ]+)/m.exec(part)?.[1]?.split(',') ?? []
+    const isNeeded = names.some((name) => new RegExp(`\\b${name.trim()}\\b`).test(text))
+    if (isNeeded || names.length === 0) text = `${part}\n${text}`
+  }
+  return text.slice(0, -body.length)
 }
 
 /**
@@ -424,10 +531,11 @@ function script(name: string, prelude: string, body: string): Script {
  * ORDER is JSON: `s`, `n`, `p` sender, number and part of the batch; `c` channels and `k` their
  * capacities; `o` the place in `c` of each message's channel, or absent when all go to the first;
  * `e` place of a message → its time of expiry, where it is not `x` milliseconds from now; `l` the
- * capacity of a line; `u` PUBLISH or SPUBLISH.
+ * capacity of a line; `u` PUBLISH or SPUBLISH; `h` that messages may be handed to who waits. With `b` each argument is as many messages as stand there in its
+ * place: where these are several, what follows the COUNT of a block; `o` then has the channel of each argument.
  *
  * Returns now, the expired count, and what was not stored: `PLACE` and `f` full or `l` line full,
- * with commas.
+ * with commas; or of blocks `b` that there is no room for all, or `s` that a channel is to have none.
  */
 const send = script(
   'send',
@@ -438,8 +546,54 @@ publish = order.u
 local before = done_before(order)
 if before then return {shown(now), 0, before} end
 local count = #ARGV - 2
-local id = first_id(count)
 local standard = digits(now + order.x)
+if order.b then
+  local sums, total = {}, 0
+  for i = 1, count do
+    local c = order.o and order.o[i] or 1
+    sums[c] = (sums[c] or 0) + order.b[i]
+    total = total + order.b[i]
+  end
+  local empty = {}
+  for c, sum in pairs(sums) do
+    local name = order.c[c]
+    if call('HEXISTS', singles, name) == 1 then return {shown(now), 0, 's'} end
+    local held, length = tonumber(call('HGET', parked_counts, name) or 0), length_of(name)
+    if held >= order.l or order.k[c] - length - held < sum then return {shown(now), 0, 'b'} end
+    empty[c] = length == 0
+  end
+  local id = first_id(total) + 1
+  local new, more = {}, {}
+  for i = 1, count do
+    local c = order.o and order.o[i] or 1
+    local n = order.b[i]
+    local entries = new[c]
+    if not entries then
+      entries = {}
+      new[c], more[c] = entries, 0
+    end
+    if n == 1 then entries[#entries + 1] = digits(id) .. ':' .. standard .. ':' .. ARGV[i + 2]
+    else
+      entries[#entries + 1] = 'b' .. digits(id) .. ':' .. standard .. ':' .. shown(n) .. ':' .. ARGV[i + 2]
+      more[c] = more[c] + n - 1
+    end
+    id = id + n
+  end
+  for c, entries in pairs(new) do
+    local name = order.c[c]
+    packed = {}
+    if not (order.h and empty[c] and hand_over(name, entries, sums[c])) then
+      local length = call('RPUSH', list(name), unpack(entries))
+      if length == #entries then call('HDEL', blocks, name) end
+      note_blocks(name, more[c])
+      note_expiry(name, now + order.x, now + order.x, length == #entries)
+      wake(name)
+    end
+  end
+  note_done(order, '')
+  return {shown(now), 0, ''}
+end
+local id = first_id(count)
 local new, room, crowded, least, most = {}, {}, {}, {}, {}
 local refused = {}
 local first = 1
@@ -454,12 +608,16 @@ if not order.o and not order.e then
   -- The usual: one channel with room for all.
   local name = order.c[1]
   local held = tonumber(call('HGET', parked_counts, name) or 0)
-  if held < order.l and order.k[1] - call('LLEN', list(name)) - held >= count then
+  local before = length_of(name)
+  if held < order.l and order.k[1] - before - held >= count then
     local entries = {}
     for i = 1, count do entries[i] = entry_of(id + i, ARGV[i + 2]) end
-    local length = call('RPUSH', list(name), unpack(entries))
-    note_expiry(name, now + order.x, now + order.x, length == count)
-    wake(name)
+    local may_hand = order.h and before == 0 and call('HEXISTS', singles, name) == 0
+    if not (may_hand and hand_over(name, entries, count)) then
+      local length = call('RPUSH', list(name), unpack(entries))
+      note_expiry(name, now + order.x, now + order.x, length == count)
+      wake(name)
+    end
     first = count + 1
   end
 end
@@ -469,7 +627,7 @@ for i = first, count do
   local body = ARGV[i + 2]
   if not room[c] then
     local held = tonumber(call('HGET', parked_counts, name) or 0)
-    room[c] = order.k[c] - call('LLEN', list(name)) - held
+    room[c] = order.k[c] - length_of(name) - held
     crowded[c] = held >= order.l
     new[c] = {}
     least[c], most[c] = 9e15, 0
@@ -513,8 +671,9 @@ return {shown(now), expired, outcome}
  * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
  * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
  *
- * Returns now, the expired and the lapsed count, and packed entries; INDEX counts through `c`, then
- * `l.c`. The token of a turn is `t` and the id. Without lines, expired messages are among them.
+ * Returns now, the expired and the lapsed count, and packed entries of `l.c`, where INDEX counts on from `c`; then the
+ * entries of each of `c`, blocks and expired messages among them, behind its place in `c` as a number. The token of a
+ * turn or hold is `t` and the id.
  */
 const claim = script(
   'claim',
@@ -526,6 +685,39 @@ if is_late(order) then return {shown(now), 0, 0, ''} end
 local left = order.m
 local plain = order.c
 local more = {}
+local raw, beyond = {}, {}
+-- Takes up to so many messages of a channel; returns how many.
+local function pop(i, most)
+  local key = list(plain[i])
+  if not beyond[i] then
+    local got = call('LPOP', key, most)
+    if not got then return 0 end
+    hold(order.h, plain[i], got)
+    local n = #raw + 1
+    raw[n] = i
+    for at = 1, #got do raw[n + at] = got[at] end
+    return #got
+  end
+  local size, less = 0, 0
+  while size < most do
+    local entry = call('LPOP', key)
+    if not entry then break end
+    local count = size_of(entry)
+    if size + count > most then
+      local rest
+      count = most - size
+      entry, rest = divide(entry, count)
+      less = less + count
+      local _, expiry = read(rest)
+      note_expiry(plain[i], expiry, expiry, call('LPUSH', key, rest) == 1)
+    else less = less + count - 1 end
+    if size == 0 then raw[#raw + 1] = i end
+    raw[#raw + 1] = entry
+    size = size + count
+  end
+  note_blocks(plain[i], -less)
+  return size
+end
 local function take_plain()
   local n = #plain
   local full = {}
@@ -533,24 +725,13 @@ local function take_plain()
     if left == 0 then more[#more + 1] = plain[i]
     else
       local share = math.ceil(left / (n - i + 1))
-      local got = call('LPOP', list(plain[i]), share)
-      if got then
-        pack_all(i, got)
-        hold(order.h, plain[i], got)
-        left = left - #got
-        if #got == share then full[#full + 1] = i end
-      end
+      local got = pop(i, share)
+      left = left - got
+      if got == share then full[#full + 1] = i end
     end
   end
   for _, i in ipairs(full) do
-    if left > 0 and n > 1 then
-      local got = call('LPOP', list(plain[i]), left)
-      if got then
-        pack_all(i, got)
-        hold(order.h, plain[i], got)
-        left = left - #got
-      end
-    end
+    if left > 0 and n > 1 then left = left - pop(i, left) end
     if left == 0 then more[#more + 1] = plain[i] end
   end
 end
@@ -681,6 +862,16 @@ local function take_lines(by, most)
   if taken == most then for _, name in ipairs(by.c) do more[#more + 1] = name end end
 end
 local by = order.l
+if by or order.h then
+  for _, names in ipairs({by and by.c or {}, by and by.e or {}, order.h and order.h.c or {}}) do
+    for _, name in ipairs(names) do
+      call('HSET', singles, name, '1')
+      unblock(name)
+    end
+  end
+  keep(singles, day)
+end
+if #plain > 0 then beyond = call('HMGET', blocks, unpack(plain)) end
 if by then take_lines(by, math.min(left, by.share)) end
 take_plain()
 if by and left > 0 then take_lines(by, left) end
@@ -688,7 +879,7 @@ for name, id in pairs(lined_up) do
   call('HSET', base .. 'lined-up', name, id)
   keep(base .. 'lined-up', day)
 end
-if #packed > 0 then
+if #packed + #raw > 0 then
   -- It waits no more; a wake-up would be lost on it.
   if order.r then unregister(order.r) end
   for _, name in ipairs(more) do if call('EXISTS', list(name)) == 1 then wake(name) end end
@@ -696,9 +887,9 @@ elseif order.w then
   local names = {}
   for _, name in ipairs(plain) do names[#names + 1] = name end
   for _, name in ipairs(by and by.c or {}) do names[#names + 1] = name end
-  register(order.w, names)
+  register(order.w, names, left)
 end
-return {shown(now), expired, lapsed, table.concat(packed)}
+return {shown(now), expired, lapsed, table.concat(packed), raw}
 `,
 )
 
@@ -792,7 +983,7 @@ for i = 3, #ARGV, 6 do
   elseif name == '' then forget_later(key)
   elseif at == '' then
     local held = tonumber(call('HGET', parked_counts, name) or 0)
-    local room = tonumber(ARGV[i + 3]) - call('LLEN', list(name)) - held
+    local room = tonumber(ARGV[i + 3]) - length_of(name) - held
     if room <= 0 then room = room + reclaim(name) end
     if room <= 0 then outcome = 'f'
     else
@@ -841,7 +1032,7 @@ return {shown(now), table.concat(held)}
 
 /**
  * `{work}`, now, ORDER: ends the wait of `w`; where it was woken already, wakes another for what
- * lies on its channels `c`. ORDER is JSON with `u` besides.
+ * lies on its channels `c`. ORDER is JSON with `u` besides. Returns `1`, or `0` when it was woken already.
  */
 const unwait = script(
   'unwait',
@@ -849,10 +1040,9 @@ const unwait = script(
   `
 local order = cjson.decode(ARGV[2])
 publish = order.u
-if not unregister(order.w) then
-  for _, name in ipairs(order.c) do if call('EXISTS', list(name)) == 1 then wake(name) end end
-end
-return 1
+if unregister(order.w) then return 1 end
+for _, name in ipairs(order.c) do if call('EXISTS', list(name)) == 1 then wake(name) end end
+return 0
 `,
 )
 
@@ -999,7 +1189,9 @@ const cleanUp = script(
 local all = call('HGETALL', channels)
 for i = 1, #all, 2 do
   local name = all[i]
-  if call('EXISTS', list(name)) == 0 then call('HDEL', channels, name)
+  if call('EXISTS', list(name)) == 0 then
+    call('HDEL', channels, name)
+    call('HDEL', blocks, name)
   elseif tonumber(string.sub(all[i + 1], 1, 16)) <= now then reclaim(name, true) end
 end
 for _, member in ipairs(call('ZRANGE', parked, 0, -1)) do
@@ -1038,10 +1230,10 @@ local found = {}
 local function meet(name, entry)
   local id, expiry = read(entry)
   if expiry <= now then return end
-  local one = found[name]
-  if not one then found[name] = {1, id, expiry}
+  local one, size = found[name], size_of(entry)
+  if not one then found[name] = {size, id, expiry}
   else
-    one[1] = one[1] + 1
+    one[1] = one[1] + size
     if id < one[2] then one[2], one[3] = id, expiry end
   end
 end
@@ -1091,7 +1283,7 @@ const flushWork = script(
   workLibrary,
   `
 for _, name in ipairs(call('HKEYS', channels)) do call('DEL', list(name)) end
-call('DEL', channels, parked_counts, lines, looks, parked, base .. 'lined-up')
+call('DEL', channels, blocks, parked_counts, lines, looks, parked, base .. 'lined-up')
 call('DEL', later, later_entries, delayed_counts)
 return call('ZRANGE', base .. 'inboxes', 0, -1)
 `,
@@ -1184,7 +1376,21 @@ local entries = #ARGV - 2
 if order.m then
   if room < order.m then room = room + reclaim() end
   if room < order.m then return {shown(now), expired, 'b'} end
-  new[1] = 'b' .. standard .. shown(order.m) .. ':' .. ARGV[3]
+  local head = 'b' .. standard .. shown(order.m) .. ':'
+  if found[3] == '1' and waiting == 0 then
+    -- The usual: it is handed over, and joined with its number in one go.
+    local number = next_number(found[6])
+    call('HSET', meta, 'w', '0')
+    local heard = call(order.u, base .. 'in', number .. ' :p:' .. shown(#head + #ARGV[3]) .. ':' .. head .. ARGV[3])
+    if heard > 0 then
+      call('HSET', meta, 'h', number, 'l', number)
+      note_done(order, '')
+      return {shown(now), expired, ''}
+    end
+    call('HSET', meta, 'k', 1, 'l', number)
+    found[3] = nil
+  end
+  new[1] = head .. ARGV[3]
   least, most = now + order.x, now + order.x
   entries = 0
 end

@@ -1,4 +1,4 @@
-import type { ChannelkitError } from '../../errors.ts'
+import { type ChannelkitError, isChannelkitError } from '../../errors.ts'
 import type { Clock } from '../../internal/clock.ts'
 import type { IncomingMessage, ReceiveOptions } from '../channel-backend.ts'
 import { Wait } from './wait.ts'
@@ -8,6 +8,18 @@ export interface Claimed {
   readonly messages: readonly IncomingMessage[]
   /** Whether expired messages were among what it took, so that there may be more. */
   readonly isShort: boolean
+}
+
+/** Entries of a channel that were handed to a receive while it waited. */
+export interface HandedOver {
+  readonly channel: string
+  readonly entries: readonly Buffer[]
+}
+
+/** A receive that is under way. */
+interface Receive {
+  readonly wait: Wait
+  handed: HandedOver | undefined
 }
 
 export interface WorkReaderOptions {
@@ -26,6 +38,10 @@ export interface WorkReaderOptions {
   ) => Promise<Claimed>
   /** Hears of wake-ups, before the first wait. */
   readonly listen: () => Promise<void>
+  /** The messages in entries of a channel that were handed over. */
+  readonly read: (handed: HandedOver) => readonly IncomingMessage[]
+  /** Puts entries back that were handed over to a receive that had ended. */
+  readonly returned: (handed: HandedOver) => Promise<void>
   /** Ends the wait of a slot; wakes others when it was woken for nothing. */
   readonly unwait: (channels: readonly string[], slot: number) => Promise<void>
 }
@@ -33,29 +49,41 @@ export interface WorkReaderOptions {
 // A wait looks so often by itself, should who was woken have died before it looked.
 const lookAgainMs = 2_000
 
-/** The receives of a process on work channels that are under way, each in a slot of its own. */
+/** The receives of a process on work channels that are under way, each under a number of its own, its slot. */
 export class WorkReader {
   readonly #options: WorkReaderOptions
-  readonly #waits: (Wait | undefined)[] = []
+  readonly #receives = new Map<number, Receive>()
   readonly #ending = new Set<Promise<void>>()
+  #lastSlot = 0
 
   constructor(options: WorkReaderOptions) {
     this.#options = options
   }
 
   wake(slot: number): void {
-    this.#waits[slot]?.wake()
+    this.#receives.get(slot)?.wait.wake()
+  }
+
+  /** What was handed to a receive; the server has forgotten that it waits. */
+  handOver(slot: number, handed: HandedOver): void {
+    const receive = this.#receives.get(slot)
+    if (!receive || receive.handed) {
+      this.#return(handed)
+      return
+    }
+    receive.handed = handed
+    receive.wait.wake()
   }
 
   wakeAll(): void {
-    for (const wait of this.#waits) wait?.wake()
+    for (const { wait } of this.#receives.values()) wait.wake()
   }
 
   failAll(error: ChannelkitError): void {
-    for (const wait of this.#waits) wait?.fail(error)
+    for (const { wait } of this.#receives.values()) wait.fail(error)
   }
 
-  /** Resolves when every wait that has ended is forgotten by the server. */
+  /** Resolves when every wait that has ended is forgotten by the server, and all is put back that was not wanted. */
   async settled(): Promise<void> {
     while (this.#ending.size > 0) await Promise.all(this.#ending)
   }
@@ -65,13 +93,16 @@ export class WorkReader {
     options: ReceiveOptions,
   ): Promise<readonly IncomingMessage[]> {
     const { max, waitMs, signal } = options
-    const { clock, claim, listen } = this.#options
+    const { clock, claim, listen, read } = this.#options
     const wait = new Wait(clock, waitMs, signal)
-    const slot = this.#freeSlot()
-    this.#waits[slot] = wait
+    const slot = ++this.#lastSlot
+    const receive: Receive = { wait, handed: undefined }
+    this.#receives.set(slot, receive)
     let isRegistered = false
     const messages: IncomingMessage[] = []
     try {
+      // What was handed to a receive that has ended is to be found where it was.
+      if (this.#ending.size > 0) await this.settled()
       if (waitMs > 0) await listen()
       for (;;) {
         wait.reset()
@@ -93,28 +124,40 @@ export class WorkReader {
         if (waitMs === 0 || wait.isOver) return messages
         const cancel = clock.schedule(() => wait.wake(), lookAgainMs)
         try {
-          if ((await wait.next()) === 'late') return messages
+          const end = await wait.next().catch((error: unknown) => {
+            // What was handed over before the server went away is here.
+            if (receive.handed && isChannelkitError(error, 'ERR_BACKEND_UNAVAILABLE')) return 'look'
+            throw error
+          })
+          const { handed } = receive
+          if (handed) {
+            receive.handed = undefined
+            isRegistered = false
+            messages.push(...read(handed))
+            if (messages.length > 0) return messages
+          }
+          if (end === 'late') return messages
         } finally {
           cancel()
         }
       }
     } finally {
       wait.end()
-      this.#waits[slot] = undefined
-      if (isRegistered) this.#unwait(channels, slot)
+      this.#receives.delete(slot)
+      if (receive.handed) this.#return(receive.handed)
+      else if (isRegistered) this.#end(this.#options.unwait(channels, slot))
     }
   }
 
-  #unwait(channels: readonly string[], slot: number): void {
-    const ending = this.#options.unwait(channels, slot).catch(() => {
+  #return(handed: HandedOver): void {
+    this.#end(this.#options.returned(handed))
+  }
+
+  #end(work: Promise<void>): void {
+    const ending = work.catch(() => {
       // The server is away: the others look by themselves.
     })
     this.#ending.add(ending)
     void ending.then(() => this.#ending.delete(ending))
-  }
-
-  #freeSlot(): number {
-    const free = this.#waits.indexOf(undefined)
-    return free === -1 ? this.#waits.length : free
   }
 }

@@ -153,7 +153,9 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
   >()
   #isClosed = false
   #closing: Promise<void> | undefined
-  #cleaning: Promise<number> | undefined
+  #cleaning: Promise<void> | undefined
+  /** How many messages were deleted by `cleanUp`. */
+  #deleted = 0
   #stopMaintenance: (() => void) | undefined
 
   /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` */
@@ -502,19 +504,20 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
 
   async cleanUp(): Promise<number> {
     this.#checkOpen()
-    const underWay = this.#cleaning?.catch(() => 0)
+    // What those under way delete is this call's too, since they may have begun just before.
+    const from = this.#deleted
+    const before = this.#cleaning?.catch(() => {})
     const cleaning = (async () => {
-      await underWay
-      return await this.#deleteExpired()
+      await before
+      await this.#deleteExpired()
     })()
     this.#cleaning = cleaning
     try {
-      const deleted = await cleaning
-      // What one under way deleted is this call's too, since it may have begun just before.
-      return deleted + ((await underWay) ?? 0)
+      await cleaning
     } finally {
       if (this.#cleaning === cleaning) this.#cleaning = undefined
     }
+    return this.#deleted - from
   }
 
   async flush(): Promise<void> {
@@ -768,10 +771,10 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     for (const inbox of inboxes) yield* this.#statements.upsertInbox(inbox, expiresAt)
   }
 
-  async #deleteExpired(): Promise<number> {
+  async #deleteExpired(): Promise<void> {
     await this.#releaseAllLater()
     const now = this.limits.clock.now()
-    if (!(await this.#client.read(() => this.#hasExpired(now)))) return 0
+    if (!(await this.#client.read(() => this.#hasExpired(now)))) return
     const { dialect, tables } = this.#statements
     let count = 0
     let deleted: number
@@ -784,7 +787,7 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
     count += await this.#queue.write(cleanUpBatch, () => this.#deleteExpiredOthers(now))
     await this.#queue.write(1, (transaction) => transaction.releaseLines())
     this.#count('dropped.expired', count)
-    return count
+    this.#deleted += count
   }
 
   *#hasExpired(now: number): SqlWork<boolean> {

@@ -1,0 +1,190 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ReceiveOptions } from 'channelkit/backend'
+import { RedisBackend, type RedisBackendOptions } from 'channelkit/redis'
+import { createClient } from 'redis'
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { redisUrlIn } from '../support/redis-store.ts'
+import { startRedis } from '../support/service-process.ts'
+
+const redis = await startRedis()
+afterAll(() => redis[Symbol.asyncDispose]())
+
+const forever = Number.POSITIVE_INFINITY
+
+describe('work channels in Redis', () => {
+  let count = 0
+  let prefix: string
+  const backends: RedisBackend[] = []
+  const admin = createClient({ socket: { path: join(redis.folder, 'redis.sock'), tls: false } })
+  const open = (options: Partial<RedisBackendOptions> = {}) => {
+    const backend = new RedisBackend({ url: redisUrlIn(redis.folder), prefix, ...options })
+    backends.push(backend)
+    return backend
+  }
+  const batch = (channel: string, from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => ({
+      channel,
+      content: { number: from + index, reply_channel: `reply.x!${(from + index) % 3}` },
+    }))
+  const numbers = (messages: readonly { readonly content: object }[]) =>
+    messages.map(({ content }) => (content as { number: number }).number)
+  const take = async (backend: RedisBackend, max: number, rest: Partial<ReceiveOptions> = {}) =>
+    backend.receive(['jobs'], { max, waitMs: 0, ...rest })
+  const range = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => from + index)
+
+  beforeEach(async () => {
+    if (!admin.isOpen) await admin.connect()
+    prefix = `blocks-${count++}:`
+  })
+  afterEach(async () => {
+    for (const backend of backends.splice(0)) await backend.close()
+  })
+  afterAll(() => admin.close())
+
+  it('gives the messages of a batch in their order, however many are asked for at once', async () => {
+    const backend = open()
+    await backend.send(batch('jobs', 1, 100))
+    await backend.send(batch('jobs', 101, 101))
+    await backend.send(batch('jobs', 102, 140))
+    const entries = await admin.lLen(`${prefix}{work}c:jobs`)
+
+    const taken: number[][] = []
+    for (const max of [1, 7, 16, 1, 30, 3]) taken.push(numbers(await take(backend, max)))
+    const [waiting] = await backend.channels()
+    taken.push(numbers(await take(backend, 1_000)))
+
+    expect(entries).toBeLessThan(20)
+    expect(taken.map(({ length }) => length)).toEqual([1, 7, 16, 1, 30, 3, 82])
+    expect(taken.flat()).toEqual(range(1, 140))
+    expect(waiting?.waiting).toBe(82)
+    expect(await admin.keys(`${prefix}{work}blocks`)).toEqual([])
+  })
+
+  it('counts each message of a block against the capacity', async () => {
+    const backend = open({ capacity: 20 })
+    const first = await backend.send(batch('jobs', 1, 15))
+    const second = await backend.send(batch('jobs', 16, 30))
+    const taken = numbers(await take(backend, 5))
+    const third = await backend.send(batch('jobs', 31, 40))
+
+    expect(first).toEqual([])
+    expect(second.map(({ index }) => index)).toEqual(range(5, 14))
+    expect(taken).toEqual(range(1, 5))
+    expect(third.map(({ index }) => index)).toEqual(range(5, 9))
+    expect(numbers(await take(backend, 100))).toEqual([...range(6, 20), ...range(31, 35)])
+  })
+
+  it('puts messages of a block back where they were', async () => {
+    const backend = open()
+    await backend.send(batch('jobs', 1, 12))
+    const [one, two, three] = await take(backend, 3)
+    await backend.send(batch('jobs', 13, 20))
+    if (one && two && three) await backend.handBack([two, one])
+
+    expect(numbers(await take(backend, 100))).toEqual([1, 2, ...range(4, 20)])
+  })
+
+  it('gives what came in blocks to who takes lines or holds, who came later', async () => {
+    const backend = open()
+    await backend.send(batch('jobs', 1, 40))
+    const lines = { channels: ['jobs'], leaseMs: 60_000 }
+    const first = await take(backend, 40, { lines })
+    await backend.send(batch('jobs', 41, 60))
+    const turns = first.flatMap(({ turn }) => turn ?? [])
+    const { messages: next } = await backend.advanceLines(turns, {
+      channels: ['jobs'],
+      leaseMs: 60_000,
+    })
+
+    expect(numbers(first)).toEqual([1, 2, 3])
+    expect(numbers(next)).toEqual([4, 5, 6])
+    expect((await backend.channels())[0]?.waiting).toBe(54)
+
+    prefix = `${prefix}held:`
+    const holding = open()
+    await holding.send(batch('jobs', 1, 40))
+    const held = await take(holding, 30, { hold: { channels: ['jobs'], leaseMs: 60_000 } })
+    expect(numbers(held)).toEqual(range(1, 30))
+    expect(held.every(({ hold }) => hold !== undefined)).toBe(true)
+  })
+
+  it('hands a message to who waits, and stores it for nobody', async () => {
+    const [sender, receiver] = [open(), open()]
+    const waiting = receiver.receive(['other', 'jobs'], { max: 5, waitMs: forever })
+    while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(1)
+    await sender.send(batch('jobs', 1, 3))
+    const received = await waiting
+
+    expect(numbers(received)).toEqual([1, 2, 3])
+    expect(received.map(({ channel }) => channel)).toEqual(['jobs', 'jobs', 'jobs'])
+    expect(await admin.exists(`${prefix}{work}channels`)).toBe(0)
+    expect([sender.counters.get('sent'), receiver.counters.get('received')]).toEqual([3, 3])
+  })
+
+  it('hands nobody more than it takes, and nothing of a channel that is taken in lines', async () => {
+    const [sender, receiver] = [open(), open()]
+    const few = receiver.receive(['jobs'], { max: 2, waitMs: forever })
+    while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(1)
+    await sender.send(batch('jobs', 1, 3))
+    expect(numbers(await few)).toEqual([1, 2])
+    expect(numbers(await take(receiver, 9))).toEqual([3])
+
+    const lines = { channels: ['jobs'], leaseMs: 60_000 }
+    const lined = receiver.receive(['jobs'], { max: 9, waitMs: forever, lines })
+    while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(1)
+    await sender.send(batch('jobs', 4, 7))
+    const received = await lined
+    expect(numbers(received)).toEqual([4, 5, 6])
+    expect(received.every(({ turn }) => turn !== undefined)).toBe(true)
+  })
+
+  it('passes over a receiver whose process has died', async () => {
+    const [sender, dead, receiver] = [open(), open(), open()]
+    dead.receive(['jobs'], { max: 9, waitMs: forever }).catch(() => {})
+    while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(1)
+    const subscribed = await admin.pubSubChannels(`${prefix}{work}wake:*`)
+    // As when its process is killed: its connections end, and it never comes back.
+    const clients = String(await admin.sendCommand(['CLIENT', 'LIST', 'TYPE', 'PUBSUB']))
+    const waiting = receiver.receive(['jobs'], { max: 9, waitMs: forever })
+    while ((await admin.zCard(`${prefix}{work}waiters`)) < 2) await sleep(1)
+    for (const [, id] of clients.matchAll(/\bid=(\d+) /g)) {
+      if (id) await admin.sendCommand(['CLIENT', 'KILL', 'ID', id])
+    }
+    await sender.send(batch('jobs', 1, 2))
+
+    expect(subscribed).toHaveLength(1)
+    expect(numbers(await waiting)).toEqual([1, 2])
+  })
+
+  it('loses and doubles nothing while waits are aborted and backends closed at any moment', async () => {
+    const sender = open({ capacity: 100_000 })
+    const received: number[] = []
+    let sent = 0
+    for (let round = 0; round < 60; round++) {
+      const receiver = open()
+      const stop = new AbortController()
+      const wait = { max: 50, waitMs: forever, signal: stop.signal }
+      const ended = (async () => {
+        for (;;) received.push(...numbers(await receiver.receive(['jobs'], wait)))
+      })().catch(() => {})
+      if (round % 3 > 0) while ((await admin.exists(`${prefix}{work}waiters`)) === 0) await sleep(1)
+      const size = 1 + (round % 4)
+      const sending = sender.send(batch('jobs', sent + 1, sent + size))
+      sent += size
+      for (let turns = round % 7; turns > 0; turns--) await new Promise(setImmediate)
+      if (round % 2 === 0) stop.abort()
+      else await receiver.close()
+      await Promise.all([sending, ended])
+      await receiver.close()
+    }
+    for (;;) {
+      const rest = await take(sender, 1_000)
+      if (rest.length === 0) break
+      received.push(...numbers(rest))
+    }
+
+    expect(received.toSorted((a, b) => a - b)).toEqual(range(1, sent))
+  })
+})
