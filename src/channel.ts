@@ -106,8 +106,9 @@ class NamedChannel implements Channel {
     return later.id
   }
 
-  async #send(content: Content, later?: Later): Promise<void> {
-    return this.#store(this.#hasSchema ? await this.#checked(content) : content, later)
+  #send(content: Content, later?: Later): Promise<void> {
+    if (!this.#hasSchema) return this.#store(content, later)
+    return this.#checked(content).then((checked) => this.#store(checked, later))
   }
 
   async #sendIn(transaction: SiteTransaction, content: Content): Promise<void> {

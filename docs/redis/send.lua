@@ -84,6 +84,16 @@ local function part(block, id, count, at, to)
   end
   return digits(id) .. ':' .. expiry .. ':' .. string.sub(block, string.match(block, '^%d+:()', at), to - 1)
 end
+-- The same single entry with its line, which may be left out in a block.
+local function with_line(entry)
+  local head, at = string.match(entry, '^(%d+:%d+:%d+:)%*:()')
+  if not head then return entry end
+  local content = string.sub(entry, at)
+  local is_json, found = pcall(cjson.decode, string.sub(content, 2))
+  local line = is_json and type(found) == 'table' and found.reply_channel
+  if type(line) ~= 'string' then return head .. ':' .. content end
+  return head .. #line .. ':' .. line .. content
+end
 -- Divides a block behind its first so many messages.
 local function divide(block, most)
   local id, count, start = string.match(block, '^b(%d+):%d+:(%d+):()')
@@ -93,7 +103,9 @@ local function divide(block, most)
     local length, body = string.match(block, '^(%d+):()', at)
     at = body + length
   end
-  return part(block, id, most, start, at), part(block, id + most, count - most, at, #block + 1)
+  local rest = part(block, id + most, count - most, at, #block + 1)
+  if count - most == 1 then rest = with_line(rest) end
+  return part(block, id, most, start, at), rest
 end
 -- Puts single entries in the place of a channel's blocks.
 local function unblock(name)
@@ -112,7 +124,7 @@ local function unblock(name)
     local entry = behind[i]
     for left = size_of(entry), 2, -1 do
       local first, rest = divide(entry, 1)
-      call('RPUSH', key, first)
+      call('RPUSH', key, with_line(first))
       entry = rest
     end
     call('RPUSH', key, entry)

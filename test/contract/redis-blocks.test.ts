@@ -25,7 +25,7 @@ describe('work channels in Redis', () => {
   const batch = (channel: string, from: number, to: number) =>
     Array.from({ length: to - from + 1 }, (_, index) => ({
       channel,
-      content: { number: from + index, reply_channel: `reply.x!${(from + index) % 3}` },
+      content: { number: from + index, reply_channel: `reply.x!${(from + index + 30) % 3}` },
     }))
   const numbers = (messages: readonly { readonly content: object }[]) =>
     messages.map(({ content }) => (content as { number: number }).number)
@@ -88,7 +88,10 @@ describe('work channels in Redis', () => {
 
   it('gives what came in blocks to who takes lines or holds, who came later', async () => {
     const backend = open()
+    await backend.send(batch('jobs', -10, 0))
     await backend.send(batch('jobs', 1, 40))
+    // Leaves a single message of a block.
+    expect(numbers(await take(backend, 10))).toEqual(range(-10, -1))
     const lines = { channels: ['jobs'], leaseMs: 60_000 }
     const first = await take(backend, 40, { lines })
     await backend.send(batch('jobs', 41, 60))
@@ -98,9 +101,9 @@ describe('work channels in Redis', () => {
       leaseMs: 60_000,
     })
 
-    expect(numbers(first)).toEqual([1, 2, 3])
-    expect(numbers(next)).toEqual([4, 5, 6])
-    expect((await backend.channels())[0]?.waiting).toBe(54)
+    expect(numbers(first)).toEqual([0, 1, 2])
+    expect(numbers(next).toSorted((a, b) => a - b)).toEqual([3, 4, 5])
+    expect((await backend.channels())[0]?.waiting).toBe(55)
 
     prefix = `${prefix}held:`
     const holding = open()

@@ -30,19 +30,31 @@ export interface BatchId {
 /** Stores entries by one call; resolves with the script's account of what was not stored. */
 export type StoreBatch<Entry> = (entries: readonly Entry[], id: BatchId) => Promise<string>
 
-interface Call<Entry> {
+class Call<Entry> {
   readonly entries: readonly Entry[]
   readonly mark: BatchMark | undefined
-  readonly outcomes: Outcome[]
+  readonly outcomes: Outcome[] = []
   /** How many of its entries are in batches by now. */
-  taken: number
+  taken = 0
   /** Channels that had no room in an earlier part. */
   refused: Set<string | undefined> | undefined
   /** How many batches it was divided into by now. */
-  parts: number
-  isFailed: boolean
+  parts = 0
+  isFailed = false
   readonly resolve: (outcomes: readonly Outcome[]) => void
   readonly reject: (error: unknown) => void
+
+  constructor(
+    entries: readonly Entry[],
+    mark: BatchMark | undefined,
+    resolve: (outcomes: readonly Outcome[]) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.entries = entries
+    this.mark = mark
+    this.resolve = resolve
+    this.reject = reject
+  }
 }
 
 // Bounds how long one call keeps the server from others: some half a millisecond.
@@ -77,11 +89,12 @@ export class BatchQueue<Entry extends NewEntry> {
   /** Resolves with the outcomes by place; empty when all is stored. */
   add(entries: readonly Entry[], mark?: BatchMark): Promise<readonly Outcome[]> {
     return new Promise((resolve, reject) => {
-      const rest = { outcomes: [], taken: 0, parts: 0, refused: undefined, isFailed: false }
-      this.#calls.push({ entries, mark, ...rest, resolve, reject })
+      this.#calls.push(new Call(entries, mark, resolve, reject))
       if (this.#isRunning) return
       this.#isRunning = true
-      setImmediate(() => void this.#run())
+      // What has a mark is joined already.
+      if (mark) queueMicrotask(() => void this.#run())
+      else setImmediate(() => void this.#run())
     })
   }
 

@@ -12,6 +12,7 @@ const colon = 0x3a
 const comma = 0x2c
 const many = 0x70
 const block = 0x62
+const star = 0x2a
 
 /** Takes packed entries apart, from `offset` on. */
 export function unpack(packed: Buffer, offset = 0): PackedEntry[] {
@@ -66,6 +67,7 @@ export interface WorkEntry {
   readonly id: string
   readonly expiresAt: number
   readonly attempts: number
+  /** Not told of what came in a block. */
   readonly line: string | undefined
   readonly encoded: string | Buffer
 }
@@ -101,8 +103,10 @@ function workEntry(
 ): WorkEntry {
   const attemptsEnd = bytes.indexOf(colon, start)
   const lengthEnd = bytes.indexOf(colon, attemptsEnd + 1)
-  const hasLine = lengthEnd > attemptsEnd + 1
-  const contentStart = lengthEnd + 1 + wholeNumberAt(bytes, attemptsEnd + 1, lengthEnd)
+  const isLineTold = bytes[attemptsEnd + 1] !== star
+  const hasLine = isLineTold && lengthEnd > attemptsEnd + 1
+  const lineLength = isLineTold ? wholeNumberAt(bytes, attemptsEnd + 1, lengthEnd) : 0
+  const contentStart = lengthEnd + 1 + lineLength
   return {
     id,
     expiresAt,
@@ -198,10 +202,17 @@ export interface WorkBlocks {
 const mostPerBlock = 16
 const mostBytesPerBlock = 16_384
 
+/** A message of a work channel that is to be stored. */
+export interface NewWorkMessage {
+  readonly channel: string
+  /** Its content, encoded. */
+  readonly body: string | Buffer
+  readonly attempts: number
+  readonly line: string | undefined
+}
+
 /** Joins neighbours that go to one channel into blocks. */
-export function makeWorkBlocks(
-  messages: readonly { readonly channel: string; readonly body: string | Buffer }[],
-): WorkBlocks {
+export function makeWorkBlocks(messages: readonly NewWorkMessage[]): WorkBlocks {
   const args: (string | Buffer)[] = []
   const counts: number[] = []
   const firsts: number[] = []
@@ -215,13 +226,22 @@ export function makeWorkBlocks(
       bytes += body.length
       end++
     }
-    const some = messages.slice(at, end)
+    const some: { readonly body: string | Buffer }[] = []
+    for (let place = at; place < end; place++) {
+      some.push({ body: inBlock(messages[place] as NewWorkMessage, end - at > 1) })
+    }
     args.push(some.length === 1 ? (some[0]?.body as string | Buffer) : makeBlock(some))
     counts.push(some.length)
     firsts.push(at)
     at = end
   }
   return { args, counts, firsts }
+}
+
+/** The line stands in JSON too, where a script finds it should it be needed. */
+function inBlock({ body, attempts, line }: NewWorkMessage, isBlock: boolean): string | Buffer {
+  if (isBlock && line !== undefined && typeof body === 'string') return `${attempts}:*:${body}`
+  return withLength(line, body, `${attempts}:`)
 }
 
 /** `LENGTH:` TEXT REST, with the length in bytes; LENGTH is left empty for no text. */

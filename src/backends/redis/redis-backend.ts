@@ -78,6 +78,10 @@ export interface RedisSetup {
 
 interface NewWorkEntry extends NewEntry {
   readonly channel: string
+  /** Its content, encoded. */
+  readonly body: string | Buffer
+  readonly attempts: number
+  readonly line: string | undefined
 }
 
 interface NewInboxEntry extends NewEntry {
@@ -211,12 +215,20 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     await this.#link.open()
   }
 
-  async send(
+  send(
     messages: readonly OutgoingMessage[],
     { mark }: SendOptions = {},
   ): Promise<readonly SendFailure[]> {
+    if (mark) return this.#sendMarked(messages, mark)
+    if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage)
+    return this.#sendAll(messages)
+  }
+
+  async #sendMarked(
+    messages: readonly OutgoingMessage[],
+    mark: BatchMark,
+  ): Promise<readonly SendFailure[]> {
     this.#checkOpen()
-    if (!mark) return this.#send(messages)
     const { sender, number } = mark
     const before = this.#doubts.get(sender)
     const doubt = before?.number === number ? before : undefined
@@ -228,7 +240,10 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       )
     }
     try {
-      const failures = await this.#send(messages, mark)
+      const failures =
+        messages.length === 1
+          ? await this.#sendOne(messages[0] as OutgoingMessage, mark)
+          : await this.#sendAll(messages, mark)
       this.#doubts.delete(sender)
       return failures
     } catch (error) {
@@ -237,11 +252,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     }
   }
 
-  async #send(
+  async #sendAll(
     messages: readonly OutgoingMessage[],
     mark?: BatchMark,
   ): Promise<readonly SendFailure[]> {
-    if (messages.length === 1) return this.#sendOne(messages[0] as OutgoingMessage, mark)
+    this.#checkOpen()
     const failures: SendFailure[] = []
     /** Inbox, '' for work channels or `forLater` → what goes there, and its places in `messages`. */
     const batches = new Map<string, { readonly entries: NewEntry[]; readonly places: number[] }>()
@@ -291,6 +306,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
 
   /** The way of almost every send of a consumer, without what many need. */
   async #sendOne(message: OutgoingMessage, mark?: BatchMark): Promise<readonly SendFailure[]> {
+    this.#checkOpen()
     const { channel } = message
     let entry: NewEntry
     try {
@@ -1052,11 +1068,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       const entry: NewInboxEntry = { kind: 'm', body: withLength(local, encoded), expiresAt }
       return entry
     }
-    const body = withLength(lineOf(content), encoded, `${attempts}:`)
+    const line = lineOf(content)
     const later = laterOf(message, this.limits)
     const entry: NewWorkEntry | NewLaterEntry = later
-      ? { channel, body, later }
-      : { channel, body, expiresAt }
+      ? { channel, body: withLength(line, encoded, `${attempts}:`), later }
+      : { channel, body: encoded, attempts, line, expiresAt }
     return entry
   }
 
@@ -1137,7 +1153,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     }
     return this.#callSend(
       { ...order, ...(channels.length > 1 && { o: places }), ...expiriesOf(entries) },
-      entries.map(({ body }) => body),
+      entries.map(({ body, attempts, line }) => withLength(line, body, `${attempts}:`)),
     )
   }
 
@@ -1287,7 +1303,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
             : await this.#work.add(
                 list.map((encoded) => ({
                   channel: name,
-                  body: withLength(undefined, this.#codec.seal(encoded, `c:${name}`), '0:'),
+                  body: this.#codec.seal(encoded, `c:${name}`),
+                  attempts: 0,
+                  line: undefined,
                 })),
               )
           this.#countDrops(outcomes)

@@ -19,7 +19,8 @@ import { createHash } from 'node:crypto'
  * - `c:CHANNEL` list, entries `ID:EXPIRY:ATTEMPTS:LINELENGTH:` LINE CONTENT in the order of their
  *   ids. An id has 16 digits; LINELENGTH is in bytes, and empty where there is no line. `b` ID `:` EXPIRY `:` COUNT
  *   `:` is a block of so many messages with ids from ID on: for each LENGTH, `:` and as many bytes of what else would
- *   stand behind its expiry. `blocks` hash, channel → how many messages its blocks have beyond one each; `singles`
+ *   stand behind its expiry, with `*` for LINELENGTH and no LINE where that is to be found in the content, which is
+ *   JSON. `blocks` hash, channel → how many messages its blocks have beyond one each; `singles`
  *   hash, channels that somebody takes by lines or holds, where there are to be no blocks.
  * - `channels` hash, channel → a time before which none of its messages expires, and the one its
  *   list is kept until; `parked-counts` hash, channel → how many of its messages are parked.
@@ -157,6 +158,16 @@ local function part(block, id, count, at, to)
   end
   return digits(id) .. ':' .. expiry .. ':' .. string.sub(block, string.match(block, '^%d+:()', at), to - 1)
 end
+-- The same single entry with its line, which may be left out in a block.
+local function with_line(entry)
+  local head, at = string.match(entry, '^(%d+:%d+:%d+:)%*:()')
+  if not head then return entry end
+  local content = string.sub(entry, at)
+  local is_json, found = pcall(cjson.decode, string.sub(content, 2))
+  local line = is_json and type(found) == 'table' and found.reply_channel
+  if type(line) ~= 'string' then return head .. ':' .. content end
+  return head .. #line .. ':' .. line .. content
+end
 -- Divides a block behind its first so many messages.
 local function divide(block, most)
   local id, count, start = string.match(block, '^b(%d+):%d+:(%d+):()')
@@ -166,7 +177,9 @@ local function divide(block, most)
     local length, body = string.match(block, '^(%d+):()', at)
     at = body + length
   end
-  return part(block, id, most, start, at), part(block, id + most, count - most, at, #block + 1)
+  local rest = part(block, id + most, count - most, at, #block + 1)
+  if count - most == 1 then rest = with_line(rest) end
+  return part(block, id, most, start, at), rest
 end
 -- Puts single entries in the place of a channel's blocks.
 local function unblock(name)
@@ -185,7 +198,7 @@ local function unblock(name)
     local entry = behind[i]
     for left = size_of(entry), 2, -1 do
       local first, rest = divide(entry, 1)
-      call('RPUSH', key, first)
+      call('RPUSH', key, with_line(first))
       entry = rest
     end
     call('RPUSH', key, entry)
