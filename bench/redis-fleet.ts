@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { redisCommand } from '../test/support/service-process.ts'
 import {
   closeSockets,
   type Dialect,
@@ -197,7 +198,7 @@ async function running<T>(
   rival: Rival,
   work: (fleet: Fleet, cpuMicros: () => Promise<number>) => Promise<T>,
 ): Promise<T> {
-  const redis = await RunningProcess.start('redis-server', (port) => [
+  const redis = await RunningProcess.start(redisCommand, (port) => [
     '--port',
     String(port),
     '--bind',

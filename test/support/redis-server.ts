@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createClient } from 'redis'
 import type { OwnNetwork } from './network.ts'
+import { redisCommand } from './service-process.ts'
 
 /** A Redis on a port of its own, which a test may kill, stop and start again. */
 export class RedisServer {
@@ -91,7 +92,7 @@ export class RedisServer {
       ? [...this.#settings, ...own]
       : [...own, '--save', '', '--appendfsync', 'always', ...this.#settings]
     const command = this.#network ? ['ip', 'netns', 'exec', this.#network.name] : []
-    const [program = '', ...rest] = [...command, 'redis-server', ...args]
+    const [program = '', ...rest] = [...command, redisCommand, ...args]
     const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
     this.#child = child
     let output = ''
@@ -101,7 +102,7 @@ export class RedisServer {
         if (/Ready to accept connections|Sentinel ID is/i.test(output)) resolve()
       })
       child.once('error', reject)
-      child.once('exit', () => reject(new Error(`redis-server ended; it said: ${output}`)))
+      child.once('exit', () => reject(new Error(`${redisCommand} ended; it said: ${output}`)))
     })
   }
 

@@ -21,13 +21,15 @@ export interface StartedService {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/** The Redis or Valkey that tests start. */
+export const redisCommand = process.env.REDIS_SERVER ?? 'redis-server'
+
 /** Starts a Redis that keeps nothing, on the Unix socket `redis.sock` in its folder. */
 export async function startRedis(): Promise<StartedService> {
   const folder = await mkdtemp(join(tmpdir(), 'channelkit-redis-'))
   const args = ['--port', '0', '--unixsocket', join(folder, 'redis.sock')]
   const settings = ['--save', '', '--appendonly', 'no', '--dir', folder]
-  const command = process.env.REDIS_SERVER ?? 'redis-server'
-  return start(command, [...args, ...settings], folder, /Ready to accept connections/i)
+  return start(redisCommand, [...args, ...settings], folder, /Ready to accept connections/i)
 }
 
 /**
