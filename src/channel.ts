@@ -1,8 +1,8 @@
-import type { ChannelBackend, OutgoingMessage } from './backends/channel-backend.ts'
+import type { ChannelBackend } from './backends/channel-backend.ts'
 import { type ContentOf, validateContent } from './channel-types.ts'
 import { type Content, copyContent, measureContent } from './content.ts'
 import { currentSite } from './current-site.ts'
-import { type Delay, isForLater, laterAt, type SomeDelay } from './delays.ts'
+import { type Delay, delayFromNow, isForLater, type Later, type SomeDelay } from './delays.ts'
 import { holdSend, isHolding } from './held-sends.ts'
 import { checkChannelName } from './names.ts'
 import { type SiteTransaction, siteTransaction } from './site-transactions/site-transaction.ts'
@@ -26,8 +26,8 @@ export interface Channel<C extends Content = Content> {
   send(content: C, options?: SendOptions): Promise<void>
   /**
    * Stores one message now, and puts it at the channel's end at its time: not before, and within a
-   * second of it while a worker or the sender runs. Its expiry counts from then. Within
-   * `inTransaction` it is stored after the commit.
+   * second of it while a worker or the sender runs. Its expiry counts from then. Its delay counts from
+   * the call; within `inTransaction` it is part of the transaction like any other.
    *
    * @returns the message's id, for `cancel`.
    * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT` for a time that is none or more than 366 days
@@ -56,7 +56,14 @@ interface Fence {
   check(what: string): void
 }
 
-type Later = Pick<OutgoingMessage, 'deliverAt' | 'id' | 'once'>
+/** Backends that were opened from here: before, a backend of a server does not know the server's time. */
+const opened = new WeakSet<ChannelBackend>()
+
+async function openOnce(backend: ChannelBackend): Promise<void> {
+  if (opened.has(backend)) return
+  await backend.open()
+  opened.add(backend)
+}
 
 class NamedChannel implements Channel {
   readonly name: string
@@ -91,19 +98,30 @@ class NamedChannel implements Channel {
   }
 
   async #sendLater(content: Content, options: DelayedSendOptions): Promise<string> {
-    const later = laterAt(this.name, options, this.backend.limits.clock.now())
+    const { backend } = this
+    const { id, later } = delayFromNow(this.name, options, backend.limits.clock)
     const transaction = options.immediately ? undefined : siteTransaction()
     if (transaction) {
-      measureContent(content)
-      const checked = await this.#checked(copyContent(content))
-      transaction.afterCommit(() => this.#store(checked, later))
+      const to = () => ({ channel: this.name, ...later() })
+      await transaction.send(backend, to, content, async (copy) => {
+        await openOnce(backend)
+        return this.#checked(copy)
+      })
     } else if (isHolding(options)) {
-      const store = (checked: Content) => this.#store(checked, later)
+      const store = async (checked: Content) => {
+        await openOnce(backend)
+        await this.#store(checked, later())
+      }
       await holdSend(content, store, (held) => this.#checked(held))
+    } else if (opened.has(backend)) {
+      await this.#send(content, later())
     } else {
-      await this.#send(content, later)
+      measureContent(content)
+      const copy = copyContent(content)
+      await openOnce(backend)
+      await this.#send(copy, later())
     }
-    return later.id
+    return id
   }
 
   #send(content: Content, later?: Later): Promise<void> {
@@ -113,7 +131,7 @@ class NamedChannel implements Channel {
 
   async #sendIn(transaction: SiteTransaction, content: Content): Promise<void> {
     const check = this.#hasSchema ? (copy: Content) => this.#checked(copy) : unchecked
-    await transaction.send(this.backend, { channel: this.name }, content, check)
+    await transaction.send(this.backend, () => ({ channel: this.name }), content, check)
   }
 
   get #hasSchema(): boolean {

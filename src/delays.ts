@@ -1,6 +1,7 @@
 import type { OutgoingMessage } from './backends/channel-backend.ts'
 import { longestDelayMs } from './backends/later.ts'
 import { ChannelkitError, shown } from './errors.ts'
+import type { Clock } from './internal/clock.ts'
 import { randomName } from './names.ts'
 
 /** When a message is delivered, and what it is called by until then. */
@@ -29,17 +30,33 @@ export function isForLater(options: Delay | undefined): options is SomeDelay {
   return options.delayMs !== undefined || options.at !== undefined || options.id !== undefined
 }
 
+/** What a backend is told of a message for later. */
+export type Later = Required<Pick<OutgoingMessage, 'deliverAt' | 'id' | 'once'>>
+
+/**
+ * Checks a delay that counts from now.
+ *
+ * @returns the message's id, and what the backend is told, to be asked for when its clock is known.
+ * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT`
+ */
+export function delayFromNow(
+  channel: string,
+  delay: Delay,
+  clock: Clock,
+): { readonly id: string; readonly later: () => Later } {
+  const calledAt = clock.elapsed()
+  const { id } = laterAt(channel, delay, clock.now())
+  const now = (): number => clock.now() - (clock.elapsed() - calledAt)
+  return { id, later: () => ({ ...laterAt(channel, delay, now()), id }) }
+}
+
 /**
  * What the backend is told of a delay.
  *
  * @param now - by the backend's clock.
  * @throws {ChannelkitError} `ERR_INVALID_ARGUMENT`
  */
-export function laterAt(
-  channel: string,
-  { delayMs, at, id }: Delay,
-  now: number,
-): Required<Pick<OutgoingMessage, 'deliverAt' | 'id' | 'once'>> {
+export function laterAt(channel: string, { delayMs, at, id }: Delay, now: number): Later {
   if (delayMs !== undefined && at !== undefined) {
     throw invalid(`a message on ${channel} has both delayMs and at; give one of them`)
   }

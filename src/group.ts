@@ -52,7 +52,12 @@ class NamedGroup implements Group {
     const transaction = options?.immediately ? undefined : siteTransaction()
     if (transaction) {
       const backend = chosenBackend(this.#choice)
-      return transaction.send(backend, { group: this.name }, content, (copy) => copy)
+      return transaction.send(
+        backend,
+        () => ({ group: this.name }),
+        content,
+        (copy) => copy,
+      )
     }
     if (isHolding(options)) return holdSend(content, (held) => this.#send(held))
     return this.#send(content)

@@ -314,10 +314,13 @@ export interface ChannelInfo {
   readonly oldestExpiresAt: number
 }
 
+/** Where a send of a transaction of the site's goes, and when. */
+export type SiteSendTarget =
+  | ({ readonly channel: string } & Pick<OutgoingMessage, 'deliverAt' | 'id' | 'once'>)
+  | { readonly group: string }
+
 /** One send of a transaction of the site's. */
-export type SiteSend =
-  | { readonly channel: string; readonly content: Content }
-  | { readonly group: string; readonly content: Content }
+export type SiteSend = SiteSendTarget & { readonly content: Content }
 
 /** Runs one statement without parameters in a transaction of the site's. */
 export type RunStatement = (text: string) => Promise<unknown>

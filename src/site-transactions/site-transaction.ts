@@ -3,6 +3,7 @@ import type {
   ChannelBackend,
   RunStatement,
   SiteSend,
+  SiteSendTarget,
   TransactionalSends,
 } from '../backends/channel-backend.ts'
 import { type Content, copyContent, measureContent } from '../content.ts'
@@ -59,11 +60,12 @@ export class SiteTransaction {
   /**
    * Takes a send in, to be written when the work has ended.
    *
+   * @param to - where to, and when; asked when the content has been checked.
    * @throws {ChannelkitError} at once for content that cannot travel.
    */
   async send(
     backend: ChannelBackend,
-    to: { readonly channel: string } | { readonly group: string },
+    to: () => SiteSendTarget,
     content: Content,
     check: (content: Content) => Content | Promise<Content>,
   ): Promise<void> {
@@ -71,7 +73,7 @@ export class SiteTransaction {
     if (!isTransactional) this.checkSeesCommit('sends on this backend')
     measureContent(content)
     const prepare = (checked: Content): void => {
-      collected.send = { ...to, content: checked }
+      collected.send = { ...to(), content: checked }
       if (isTransactional) collected.prepared = backend.transactional?.prepare(collected.send)
     }
     const checked = check(copyContent(content))

@@ -184,10 +184,12 @@ describe('inTransaction in PostgreSQL', () => {
     await inTransaction(client, async () => {
       await Channel('news').send({ n: 1 })
       await Group('all').send({ n: 2 })
+      await Channel('later').send({ n: 3 }, { delayMs: 10 })
     })
 
     const found = await backend.receive(['news'], wait)
     expect(found.map(({ content }) => content)).toEqual([{ n: 1 }, { n: 2 }])
+    expect((await backend.receive(['later'], wait))[0]?.content).toEqual({ n: 3 })
     await site.close()
   })
 
@@ -239,12 +241,16 @@ describe('inTransaction in PostgreSQL', () => {
     const { backend, client } = await start()
     await client.query(`INSERT INTO channelkit_outbox (kind, target, content)
       VALUES (0, 'a b', '1{}'), (2, '"', '1{}'), (2, '', '1{}'), (0, 'news', '1not JSON'),
-      (0, 'news', repeat('x', 2000000)), (0, 'news', '1{"n": 1}')`)
+      (0, 'news', repeat('x', 2000000)), (6, 'news', '1{}'), (6, '["a b","id",true,1]', '1{}'),
+      (6, '["news","a b",true,1]', '1{}'), (6, '["news","id",true,"1"]', '1{}'),
+      (6, '["news","id",true,9007199254740991]', '1{}'), (0, 'news', '1{"n": 1}')`)
+    await client.query(`INSERT INTO channelkit_outbox (kind, target, content, sent_at)
+      VALUES (0, 'news', '1{"n": 2}', 9223372036854775807)`)
 
-    expect((await backend.receive(['news'], wait)).map(({ content }) => content)).toEqual([
-      { n: 1 },
-    ])
-    expect(backend.counters.get('dropped.invalid')).toBe(5)
+    const found = await backend.receive(['news'], wait)
+    expect(found.map(({ content }) => content)).toEqual([{ n: 1 }, { n: 2 }])
+    expect(found[1]?.expiresAt).toBeLessThan(Date.now() + 120_000)
+    expect(backend.counters.get('dropped.invalid')).toBe(10)
   })
 
   it('puts ten thousand rows where they go before anything else, in their order', async () => {

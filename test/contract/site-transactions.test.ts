@@ -44,7 +44,7 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (name, openPlace
   let other: Site
   let backend: ChannelBackend
   let database: SiteDatabase
-  let open: (expiryMs: number) => Promise<ChannelBackend>
+  let open: (expiryMs: number, delayedCapacity?: number) => Promise<ChannelBackend>
 
   beforeAll(async () => {
     place = await openPlace()
@@ -54,10 +54,11 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (name, openPlace
 
   beforeEach(async () => {
     const url = await place.newUrl()
-    open = async (expiryMs) =>
-      name === 'SQLite'
-        ? new SqliteBackend({ file: url.slice('sqlite:'.length), expiryMs })
-        : openServerUrl(url, { expiryMs })
+    open = async (expiryMs, delayedCapacity = 1_000) => {
+      const options = { expiryMs, delayedCapacity }
+      if (name !== 'SQLite') return openServerUrl(url, options)
+      return new SqliteBackend({ file: url.slice('sqlite:'.length), ...options })
+    }
     const config = {
       channelBackends: { default: { backend: url }, memory: { backend: 'memory:' } },
       channels,
@@ -263,6 +264,67 @@ describe.each(Object.entries(sqlPlaces))('inTransaction on %s', (name, openPlace
     }).catch(() => {})
 
     expect(await takeAll(backend, 'news')).toEqual([{ n: 1 }])
+  })
+
+  it('has what is for later in it too', async () => {
+    const jobs = Channel('jobs')
+    const ids: string[] = []
+    await inTransaction(database.connection, async () => {
+      ids.push(await jobs.send({ n: 1 }, { delayMs: 1_500 }))
+      ids.push(await jobs.send({ n: 2 }, { delayMs: 600_000 }))
+      await jobs.send({ n: 3 }, { id: 'third' })
+      await jobs.send({ n: 4 }, { id: 'third' })
+      await expect(jobs.send({ n: 5 }, { delayMs: -1 })).rejects.toThrow('delayMs')
+      await expect(jobs.send({ n: 6 }, { id: 'a b' })).rejects.toThrow('the id')
+    })
+    await inTransaction(database.connection, async () => {
+      await jobs.send({ n: 7 }, { delayMs: 0 })
+      throw new Error('no')
+    }).catch(() => {})
+
+    const sentAt = performance.now()
+    expect((await receive('jobs')).map(({ content }) => content)).toEqual([{ n: 3 }])
+    expect((await receive('jobs')).map(({ content }) => content)).toEqual([{ n: 1 }])
+    expect(performance.now() - sentAt).toBeGreaterThan(100)
+    expect([await jobs.cancel(ids[0] ?? ''), await jobs.cancel(ids[1] ?? '')]).toEqual([
+      false,
+      true,
+    ])
+    expect(await takeAll(backend, 'jobs')).toEqual([])
+  })
+
+  it('stores what is for later with the commit, whoever looks for it', async () => {
+    await joinTransaction(database.connection, () => Channel('jobs').send({ n: 1 }, { delayMs: 0 }))
+
+    const [message] = await other.backend().receive(['jobs'], { max: 1, waitMs: 5_000 })
+    expect(message?.content).toEqual({ n: 1 })
+  })
+
+  it('rolls all back when there is no room for what is for later', async () => {
+    const small = await setup({ channelBackends: { default: { backend: await open(60_000, 3) } } })
+    const jobs = Channel('jobs')
+    const later = { delayMs: 600_000 }
+    await jobs.send({}, { ...later, id: 'known' })
+    const outcomes: unknown[] = []
+    for (const count of [3, 2, 1]) {
+      const sent = inTransaction(database.connection, async () => {
+        await insert(count)
+        for (let n = 0; n < count; n++) await jobs.send({ n }, later)
+        await jobs.send({}, { ...later, id: 'known' })
+      })
+      outcomes.push(await sent.catch((error) => error.message))
+      // Whoever writes next puts what was committed where it goes.
+      await jobs.cancel('none')
+    }
+
+    const full = 'channel jobs holds 3 messages for later'
+    expect(outcomes).toEqual([
+      expect.stringContaining(full),
+      undefined,
+      expect.stringContaining(full),
+    ])
+    expect((await database.query('SELECT id FROM note')).map(({ id }) => id)).toEqual([2])
+    await small.close()
   })
 
   it('is a savepoint within another on the same connection', async () => {

@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Channel } from 'channelkit'
 import { MysqlBackend } from 'channelkit/mysql'
 import { PostgresBackend } from 'channelkit/postgres'
 import pg from 'pg'
 import { afterAll, describe, expect, it } from 'vitest'
 import { postgresNames } from '../../src/backends/sql/postgres-signs.ts'
 import { runMysql } from '../support/mysql-store.ts'
+import { startProxy } from '../support/proxy.ts'
 import { type StartedService, startMariadb, startPostgres } from '../support/service-process.ts'
 
 /** Runs `work` while nobody can write, so that all that it begins waits for its turn. */
@@ -51,6 +53,43 @@ describe('PostgresBackend', async () => {
     for (const backend of backends) await backend.close()
   })
 
+  it('waits for a pool of the site and for its answers no longer than busyMs', async () => {
+    const proxy = await startProxy(join(server.folder, '.s.PGSQL.5432'))
+    const connectionString = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`
+    const pool = new pg.Pool({ connectionString, max: 3 })
+    pool.on('error', () => {})
+    const options = { busyMs: 500, listenUrl: false } as const
+    const backend = new PostgresBackend({ pool, tablePrefix: 'lent_', ...options })
+    await backend.open()
+
+    proxy.silence()
+    const unanswered = { code: 'ERR_BACKEND_UNAVAILABLE' }
+    await expect(backend.channels()).rejects.toMatchObject(unanswered)
+    const taken = await Promise.all([1, 2, 3].map(() => pool.connect()))
+    await expect(backend.channels()).rejects.toMatchObject(unanswered)
+    for (const connection of taken) connection.release()
+    expect(await backend.channels()).toEqual([])
+
+    await backend.close()
+    await pool.end()
+    await proxy.close()
+  })
+
+  it.each([
+    [2, {}],
+    [1, { listenUrl: false }],
+    [1, { pgbouncer: true }],
+  ] as const)('refuses a pool of %i in which calls would wait for each other', (max, options) => {
+    const pool = new pg.Pool({ max })
+
+    expect(() => new PostgresBackend({ pool, ...options })).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_CONFIG' }),
+    )
+    expect(
+      () => new PostgresBackend({ pool: new pg.Pool({ max: max + 1 }), ...options }),
+    ).not.toThrow()
+  })
+
   it('takes turns with who writes the same prefix in other letters', async () => {
     const url = urlOf('postgres')
     const backend = new PostgresBackend({ url, tablePrefix: 'CHANNELKIT_' })
@@ -87,9 +126,14 @@ describe('MysqlBackend', () => {
     await runMysql(server.folder, `SET GLOBAL init_connect = 'SET timestamp = ${seconds}'`)
     const backend = new MysqlBackend({ url: urlOf(server, 'ada') })
 
-    await backend.open()
+    // The first call of all: the delay counts by the server's clock, not by that of this machine.
+    await Channel('x', { backend }).send({}, { delayMs: 3_600_000 })
 
-    expect(Math.abs(backend.limits.clock.now() - seconds * 1_000)).toBeLessThan(60_000)
+    const now = seconds * 1_000
+    expect(Math.abs(backend.limits.clock.now() - now)).toBeLessThan(60_000)
+    const later = await runMysql(server.folder, 'SELECT visible_at FROM channelkit_later')
+    const [{ visible_at: visibleAt }] = later as [{ readonly visible_at: number }]
+    expect(Math.abs(visibleAt - now - 3_600_000)).toBeLessThan(60_000)
     await backend.close()
   })
 

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { ChannelkitError } from '../../errors.ts'
+import { lendConnection } from './lent-connection.ts'
 import { Poll } from './poll.ts'
 import {
   loadPostgresDriver,
@@ -77,6 +79,7 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
     super({ ...options, server: describeServer('PostgreSQL', pool), faults: postgresFaults })
     this.#options = options
     this.#isOwnPool = !isPool(pool)
+    this.#checkPool()
     const { signName, lock } = postgresNames(schema, tablePrefix)
     this.#signName = signName
     const settings = this.#keepsPrepared
@@ -121,7 +124,10 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
 
   protected async take(): Promise<PostgresConnection> {
     this.#pool ??= this.#openPool()
-    const connection = await this.#pool.connect()
+    const { busyMs } = this.#options
+    const connection = this.#isOwnPool
+      ? await this.#pool.connect()
+      : await lendConnection(this.#pool, busyMs, 2 * busyMs)
     // While it is out of the pool, an end of the connection would be nobody's and end the process.
     connection.on('error', ignore)
     return connection
@@ -225,6 +231,20 @@ export class PostgresClient extends ServerClient<PostgresConnection> {
   /** Statements that were prepared stay with a connection only where that is ours alone. */
   get #keepsPrepared(): boolean {
     return this.#isOwnPool && !this.#options.isPooled
+  }
+
+  /** @throws {ChannelkitError} `ERR_INVALID_CONFIG` for a pool in which calls would wait for each other. */
+  #checkPool(): void {
+    const { pool, listen, isPooled } = this.#options
+    if (!isPool(pool)) return
+    const listens = listen === undefined && !isPooled
+    const least = listens ? 3 : 2
+    const { max = least } = pool.options ?? {}
+    if (max >= least) return
+    throw new ChannelkitError(
+      'ERR_INVALID_CONFIG',
+      `the pool has at most ${max} connection${max === 1 ? '' : 's'}; give it max ${least} or more${listens ? ', one of which listens' : ''}`,
+    )
   }
 
   #openPool(): PostgresPool {

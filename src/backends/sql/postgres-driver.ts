@@ -9,6 +9,8 @@ export interface PostgresQuery {
   readonly values?: readonly SqlValue[]
   readonly name?: string
   readonly types?: unknown
+  /** How long its answer may take, in milliseconds. */
+  readonly query_timeout?: number
 }
 
 /** What `pg` gives for one statement. */
@@ -33,6 +35,7 @@ export interface PostgresConnection {
 
 /** What this backend uses of a `Pool` of `pg`. */
 export interface PostgresPool {
+  readonly options?: { readonly max?: number }
   connect(): Promise<PostgresConnection>
   end(): Promise<void>
   on(event: 'error', listener: (error: Error) => void): unknown

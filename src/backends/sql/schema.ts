@@ -18,7 +18,8 @@ import { change, rows, type SqlWork } from './sql-client.ts'
  *   `name` tells it from the others of its channel.
  * - `process`: announcements, and on databases that remember no transactions each process's last one. `meta`: the schema version, and where needed {@link lockRows}.
  * - `outbox`: what transactions of the site have sent, until a writer puts it on its channel; see
- *   `sql-outbox.ts`. `kind` is `work` or `group` of {@link rowKind}, `target` a channel or a group,
+ *   `sql-outbox.ts`. `kind` is `work` or `group` of {@link rowKind}, `target` a channel or a group, or
+ *   {@link outboxLater} with a {@link LaterTarget} in JSON;
  *   `sent_at` the time from which its expiry counts. `room` is always 0: the table refuses a null,
  *   which the insert gives when the channel is full.
  */
@@ -59,6 +60,12 @@ export const laterKind = {
   /** The name of a `once` that was delivered. */
   spent: 4,
 } as const
+
+/** `outbox.kind` of a message for later. */
+export const outboxLater = 6
+
+/** `outbox.target` of a message for later. */
+export type LaterTarget = readonly [channel: string, id: string, once: boolean, deliverAt: number]
 
 /** Where what is parked for a channel lies, out of the way of claims: no channel has such a name. */
 export function parkedChannel(channel: string): string {

@@ -178,9 +178,13 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
       hasOutbox,
       move: () => this.#queue.write(0, noWork),
     })
+    this.#later = new SqlLater(this.#statements, newToken)
+    this.#looks = new LookTimer({ clock: this.limits.clock, look: () => this.#look() })
     this.transactional = new SqlOutbox({
       client: this.#client,
       statements: this.#statements,
+      later: this.#later,
+      lookBy: (time) => this.#looks.by(time),
       codec: this.#codec,
       limits: this.limits,
       open: () => this.open(),
@@ -190,8 +194,6 @@ export class SqlBackend implements ChannelBackend, InboxTransport {
         this.#startMaintenance()
       },
     })
-    this.#later = new SqlLater(this.#statements, newToken)
-    this.#looks = new LookTimer({ clock: this.limits.clock, look: () => this.#look() })
     const shared = {
       onSign: this.#mover.onSign,
       statements: this.#statements,

@@ -57,6 +57,13 @@ export class SqlLater {
     return Number(found?.waiting)
   }
 
+  /** Whether a channel takes so many messages, and those of these ids that it does not know. */
+  *hasRoom(channel: string, count: number, ids: readonly string[], most: number): SqlWork<boolean> {
+    let more = count
+    for (const id of ids) if (!(yield* this.isKnown(channel, id))) more++
+    return (yield* this.delayed(channel, most)) + more <= most
+  }
+
   /** Whether a message of this name waits, or is remembered. */
   *isKnown(channel: string, name: string): SqlWork<boolean> {
     const found = yield* rows(

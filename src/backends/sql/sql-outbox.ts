@@ -8,9 +8,19 @@ import type {
 } from '../channel-backend.ts'
 import { type Encoded, encodeContent } from '../codec.ts'
 import type { ContentCodec } from '../content-codec.ts'
+import { delayedFullError, type LaterMessage, laterOf } from '../later.ts'
 import { outboxSign } from './outbox-sign.ts'
-import { groupKey, neverMs, parkedChannel, rowKind } from './schema.ts'
+import {
+  groupKey,
+  type LaterTarget,
+  laterKind,
+  neverMs,
+  outboxLater,
+  parkedChannel,
+  rowKind,
+} from './schema.ts'
 import type { SqlClient } from './sql-client.ts'
+import type { SqlLater } from './sql-later.ts'
 import type { Statements } from './statements.ts'
 
 /** A send as it goes into the outbox. */
@@ -18,6 +28,19 @@ interface OutboxSend {
   readonly kind: number
   readonly target: string
   readonly content: Encoded
+  /** Whose capacity it counts to; undefined for clients and groups, that are passed over when they are full. */
+  readonly counted?: string
+  readonly later?: LaterMessage
+}
+
+/** How many sends of one kind one channel is to take. */
+interface Count {
+  readonly channel: string
+  readonly isLater: boolean
+  /** Ids of those for later that may be known already. */
+  readonly ids: Set<string>
+  /** How many others. */
+  count: number
 }
 
 // Bounds one statement, together with its content.
@@ -27,10 +50,13 @@ const mostBytesPerStatement = 1_000_000
 export interface SqlOutboxOptions {
   readonly client: SqlClient
   readonly statements: Statements
+  readonly later: SqlLater
   readonly codec: ContentCodec
   readonly limits: BackendLimits
   readonly open: () => Promise<void>
   readonly fullError: (channel: string) => ChannelkitError
+  /** Told of a time at which a message falls due. */
+  readonly lookBy: (time: number) => void
   readonly onCommit: () => void
 }
 
@@ -62,16 +88,25 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
       const content = codec.seal(encoded, `g:${send.group}`)
       return { kind: rowKind.group, target: groupKey(send.group), content }
     }
-    const fault = channelNameFault(send.channel)
+    const { channel } = send
+    const fault = channelNameFault(channel)
     if (fault) throw fault
-    const content = codec.seal(encoded, `c:${send.channel}`)
-    return { kind: rowKind.work, target: send.channel, content }
+    const later = laterOf(send, limits)
+    const content = codec.seal(encoded, `c:${channel}`)
+    if (!later) {
+      const counted = isReplyChannel(channel) ? {} : { counted: channel }
+      return { kind: rowKind.work, target: channel, content, ...counted }
+    }
+    const { id, once, deliverAt } = later
+    this.#options.lookBy(deliverAt)
+    const target: LaterTarget = [channel, id, once, deliverAt]
+    return { kind: outboxLater, target: JSON.stringify(target), content, counted: channel, later }
   }
 
   async write(sends: readonly OutboxSend[], run: RunStatement, isLast: boolean): Promise<void> {
     const { dialect } = this.#options.statements
     if (!dialect.looksWithinSiteTransaction) await this.#checkRoom(sends)
-    const looked = new Set<string>()
+    const looked = new Set<Count>()
     for (const some of inStatements(sends)) {
       const text = this.#text(some, countsOf(sends), looked, isLast)
       try {
@@ -88,19 +123,19 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
 
   #text(
     sends: readonly OutboxSend[],
-    counts: ReadonlyMap<string, number>,
-    looked: Set<string>,
+    counts: ReadonlyMap<string, Count>,
+    looked: Set<Count>,
     isLast: boolean,
   ): string {
     const { client, statements, limits } = this.#options
     const { dialect, tables } = statements
     // Else it is set at the commit or, where no trigger does so, taken to be when it is moved.
     const sentAt = isLast ? String(Math.round(limits.clock.now())) : 'NULL'
-    const tuples = sends.map(({ kind, target, content }) => {
-      const count = counts.get(target)
-      const looks = dialect.looksWithinSiteTransaction && isCounted({ kind, target })
-      const room = looks && count && !looked.has(target) ? this.#room(target, count) : '0'
-      if (looks) looked.add(target)
+    const tuples = sends.map((send) => {
+      const { kind, target, content } = send
+      const count = dialect.looksWithinSiteTransaction ? counts.get(countKey(send)) : undefined
+      const room = count && !looked.has(count) ? this.#room(count) : '0'
+      if (count) looked.add(count)
       const values = [kind, dialect.literal(target), dialect.literal(content), sentAt, room]
       return `(${values.join(', ')})`
     })
@@ -110,10 +145,18 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
     return `WITH sent AS (${insert}) SELECT ${client.sign([outboxSign])}`
   }
 
-  /** 0, or null when the channel has no room for `count` more. */
-  #room(channel: string, count: number): string {
+  /** 0, or null when the channel has no room for so many more. */
+  #room({ channel, isLater, ids, count }: Count): string {
     const { limits, statements } = this.#options
-    const { message } = statements.tables
+    const { message, later } = statements.tables
+    if (isLater) {
+      const { delayedCapacity } = limits
+      const names = [...ids].map((id) => `'${id}'`).join(', ')
+      const known = `(SELECT count(*) FROM ${later} WHERE channel = '${channel}' AND name IN (${names}))`
+      return `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM ${later} WHERE channel = '${channel}'
+          AND kind <= ${laterKind.once} LIMIT ${delayedCapacity}) AS live)
+        + ${count + ids.size}${ids.size > 0 ? ` - ${known}` : ''} <= ${delayedCapacity} THEN 0 END`
+    }
     const capacity = limits.capacityOf(channel)
     const now = Math.round(limits.clock.now())
     const waiting = (name: string): string =>
@@ -123,8 +166,16 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
   }
 
   async #checkRoom(sends: readonly OutboxSend[]): Promise<void> {
-    const { client, limits, statements } = this.#options
-    for (const [channel, count] of countsOf(sends)) {
+    const { client, limits, statements, later } = this.#options
+    for (const { channel, isLater, ids, count } of countsOf(sends).values()) {
+      if (isLater) {
+        const { delayedCapacity } = limits
+        const hasRoom = await client.read(() =>
+          later.hasRoom(channel, count, [...ids], delayedCapacity),
+        )
+        if (!hasRoom) throw delayedFullError(channel, delayedCapacity)
+        continue
+      }
       const capacity = limits.capacityOf(channel)
       const now = limits.clock.now()
       const { waiting, parked } = await client.read(() =>
@@ -134,27 +185,43 @@ export class SqlOutbox implements TransactionalSends<OutboxSend> {
     }
   }
 
-  #fullError(channels: readonly string[]): ChannelkitError {
-    const [first = '', ...others] = channels
-    if (others.length === 0) return this.#options.fullError(first)
+  #fullError(counts: readonly Count[]): ChannelkitError {
+    const [first, ...others] = counts
+    if (first && others.length === 0) {
+      const { delayedCapacity } = this.#options.limits
+      if (first.isLater) return delayedFullError(first.channel, delayedCapacity)
+      return this.#options.fullError(first.channel)
+    }
+    const channels = new Set(counts.map(({ channel }) => channel))
     return new ChannelkitError(
       'ERR_CHANNEL_FULL',
-      `one of the channels ${channels.join(', ')} holds its capacity of messages; start more workers or raise its capacity`,
+      `one of the channels ${[...channels].join(', ')} holds its capacity of messages; start more workers or raise its capacity`,
     )
   }
 }
 
-/** Work channels have a capacity to look at; clients are passed over when theirs is full. */
-function isCounted({ kind, target }: Pick<OutboxSend, 'kind' | 'target'>): boolean {
-  return kind === rowKind.work && !isReplyChannel(target)
-}
-
-function countsOf(sends: readonly OutboxSend[]): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>()
+/** By channel, those for now and those for later. */
+function countsOf(sends: readonly OutboxSend[]): ReadonlyMap<string, Count> {
+  const counts = new Map<string, Count>()
   for (const send of sends) {
-    if (isCounted(send)) counts.set(send.target, (counts.get(send.target) ?? 0) + 1)
+    const { counted: channel, later } = send
+    if (channel === undefined) continue
+    const key = countKey(send)
+    const found = counts.get(key) ?? {
+      channel,
+      isLater: later !== undefined,
+      ids: new Set(),
+      count: 0,
+    }
+    if (later?.once) found.ids.add(later.id)
+    else found.count++
+    counts.set(key, found)
   }
   return counts
+}
+
+function countKey({ counted, later }: OutboxSend): string {
+  return `${counted ?? ''} ${later ? 'later' : 'now'}`
 }
 
 function* inStatements(sends: readonly OutboxSend[]): Iterable<readonly OutboxSend[]> {

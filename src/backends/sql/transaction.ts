@@ -1,4 +1,10 @@
-import { channelNameFault, groupNameFault, inboxOf, isReplyChannel } from '../../names.ts'
+import {
+  channelNameFault,
+  groupNameFault,
+  inboxOf,
+  isReplyChannel,
+  workChannelNameFault,
+} from '../../names.ts'
 import type {
   AdvanceOptions,
   BackendLimits,
@@ -12,9 +18,17 @@ import type {
 } from '../channel-backend.ts'
 import type { Encoded } from '../codec.ts'
 import type { ContentCodec } from '../content-codec.ts'
-import { holdName, type LaterMessage } from '../later.ts'
+import { checkId, holdName, type LaterMessage, longestDelayMs } from '../later.ts'
 import type { MessageRow, OutboxRow } from './dialect.ts'
-import { groupKey, groupOfKey, neverMs, rowKind, textOf } from './schema.ts'
+import {
+  groupKey,
+  groupOfKey,
+  type LaterTarget,
+  neverMs,
+  outboxLater,
+  rowKind,
+  textOf,
+} from './schema.ts'
 import { change, rows, type SqlValue, type SqlWork } from './sql-client.ts'
 import { againRow, delayedRow, type LaterWork, type SqlLater } from './sql-later.ts'
 import type { LinedRow, LineWork, SqlLines } from './sql-lines.ts'
@@ -124,6 +138,7 @@ export class Transaction implements LineWork, LaterWork {
     yield* this.finish()
     // Looked at before some of these were inserted.
     this.#room.clear()
+    this.#laterRoom.clear()
     return moved.length < mostMoved
   }
 
@@ -505,7 +520,9 @@ export class Transaction implements LineWork, LaterWork {
 
   *#move(row: OutboxRow, codec: ContentCodec): SqlWork<readonly MovedOutcome[]> {
     // Who may only insert here must not say that a message lives for ever.
-    const expiresAt = Math.min(row.sent_at ?? this.now, this.now) + this.#limits.expiryMs
+    const sentAt = Math.min(row.sent_at ?? this.now, this.now)
+    if (row.kind === outboxLater) return [this.#moveLater(row, sentAt)]
+    const expiresAt = sentAt + this.#limits.expiryMs
     if (expiresAt <= this.now) return ['expired']
     const content = this.#statements.dialect.contentOf(row.content) as Encoded
     if (content.length > this.#limits.maxContentBytes * sealedShare) return ['invalid']
@@ -527,6 +544,19 @@ export class Transaction implements LineWork, LaterWork {
     }
     this.#add([channel, rowKind.work, null, content, expiresAt, 0])
     return ['stored']
+  }
+
+  /** It has found room when it was written. */
+  #moveLater({ target, content }: OutboxRow, sentAt: number): MovedOutcome {
+    const stored = this.#statements.dialect.contentOf(content) as Encoded
+    const later = laterTargetOf(target)
+    const longest = this.now + longestDelayMs
+    if (stored.length > this.#limits.maxContentBytes * sealedShare) return 'invalid'
+    if (!later || later.deliverAt > longest) return 'invalid'
+    const expiresAt = Math.max(later.deliverAt, sentAt) + this.#limits.expiryMs
+    if (expiresAt <= this.now) return 'expired'
+    this.#newLater.push(delayedRow(later.channel, { ...later, expiresAt }, stored, 0))
+    return 'stored'
   }
 
   /** Whether a message for later finds room on its channel, or another of its name there. */
@@ -611,6 +641,22 @@ function groupNameOf(key: string): string | undefined {
   try {
     const group = groupOfKey(key)
     return groupNameFault(group) ? undefined : group
+  } catch {
+    return undefined
+  }
+}
+
+/** What a row of the outbox says of a message for later, if it can be one. */
+function laterTargetOf(
+  target: string,
+): (Omit<LaterMessage, 'expiresAt'> & { readonly channel: string }) | undefined {
+  try {
+    const [channel, id, once, deliverAt] = JSON.parse(target) as Partial<LaterTarget>
+    if (workChannelNameFault(channel)) return undefined
+    checkId(id)
+    if (!Number.isSafeInteger(deliverAt)) return undefined
+    const at = deliverAt as number
+    return { channel: channel as string, id, once: once === true, deliverAt: at }
   } catch {
     return undefined
   }
