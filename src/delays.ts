@@ -79,6 +79,14 @@ export function laterAt(channel: string, { delayMs, at, id }: Delay, now: number
   return { deliverAt, id: id ?? randomName(), once: id !== undefined }
 }
 
+const timeForm = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)$/
+
+/** Reads a time such as `2030-01-01T08:00:00Z`, with its zone (RFC 3339); undefined for anything else. */
+export function readTime(text: string): Date | undefined {
+  const time = timeForm.test(text) ? new Date(text) : undefined
+  return time && Number.isFinite(time.getTime()) ? time : undefined
+}
+
 /** @throws {ChannelkitError} `ERR_NOT_SUPPORTED` when a send to a group is to wait. */
 export function refuseDelay(
   options: (Delay & { readonly immediately?: boolean }) | undefined,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { DeadLetterCommandOptions } from './dead-letters.ts'
 import type { FlushOptions } from './flush.ts'
-import { readMax } from './options.ts'
+import { readAt, readDelayMs, readMax } from './options.ts'
 import type { SendCommandOptions } from './send.ts'
 import type { BackendCommandOptions } from './shared-backend.ts'
 
@@ -49,6 +49,9 @@ export function backendCommands(
   const send = addContentOptions(command('send', 'put one message on a channel'))
     .argument('<channel>', 'name of the channel')
     .argument('[json]', 'content, an object; - or nothing reads standard input')
+    .option('--delay-ms <number>', 'deliver it so many milliseconds later', readDelayMs)
+    .option('--at <time>', 'deliver it at a time like 2030-01-01T08:00:00Z', readAt)
+    .option('--id <id>', 'deliver what is sent with this id once')
     .action(async (name: string, json: string | undefined, options: SendCommandOptions) => {
       const { send: run } = await import('./send.ts')
       onExit(await run(name, json, options))
@@ -71,7 +74,11 @@ export function backendCommands(
     ],
     [
       send,
-      [`channelkit send orders '{"id": 1}'`, 'channelkit send orders --file order.json --json'],
+      [
+        `channelkit send orders '{"id": 1}'`,
+        'channelkit send orders --file order.json --json',
+        `channelkit send reminders '{"id": 1}' --at 2030-01-01T08:00:00Z --id reminder.1`,
+      ],
     ],
     [
       groupSend,

@@ -1,4 +1,6 @@
 import { type Command, Option } from 'commander'
+import { longestDelayMs } from '../backends/later.ts'
+import { readTime } from '../delays.ts'
 import { CliError } from './cli-error.ts'
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const
@@ -49,6 +51,19 @@ function readPort(text: string): number {
 
 export function readMax(text: string): number {
   return readWholeNumber('--max', text, 1, 10_000)
+}
+
+export function readDelayMs(text: string): number {
+  return readWholeNumber('--delay-ms', text, 0, longestDelayMs)
+}
+
+export function readAt(text: string): Date {
+  const time = readTime(text)
+  if (time) return time
+  throw new CliError(`--at is ${JSON.stringify(text)}`, {
+    hint: 'give a time with its zone, like 2030-01-01T08:00:00Z or 2030-01-01T09:00+01:00',
+    exitCode: 2,
+  })
 }
 
 export function readConcurrency(text: string): number {

@@ -1,4 +1,5 @@
 import { Channel } from '../channel.ts'
+import { type Delay, isForLater } from '../delays.ts'
 import { Group } from '../group.ts'
 import { printable } from './escape-controls.ts'
 import { describeBackend } from './load-site.ts'
@@ -7,6 +8,9 @@ import { type BackendCommandOptions, printJson, withSharedBackend } from './shar
 
 export interface SendCommandOptions extends BackendCommandOptions {
   readonly file?: string
+  readonly delayMs?: number
+  readonly at?: Date
+  readonly id?: string
 }
 
 /** `channelkit send`: puts one message at a channel's end. */
@@ -15,16 +19,26 @@ export function send(
   json: string | undefined,
   options: SendCommandOptions,
 ): Promise<number> {
-  const { channelBackend, file } = options
+  const { channelBackend, file, delayMs, at, id } = options
   const channel = Channel(name, { backend: channelBackend })
+  const delay: Delay = {
+    ...(delayMs !== undefined && { delayMs }),
+    ...(at !== undefined && { at }),
+    ...(id !== undefined && { id }),
+  }
   return withSharedBackend(options, 'send', async (backend, { site }) => {
     const content = await readContent({ json, file }, backend.limits.maxContentBytes)
     const processes = await backend.processes()
     const consumedBy = processes.filter(({ channels }) => channels.includes(name)).length
-    await channel.send(content)
+    const sentAs = isForLater(delay) ? await channel.send(content, delay) : undefined
+    if (sentAs === undefined) await channel.send(content)
     const isReply = name.includes('!')
     if (options.json) {
-      printJson({ channel: name, channelBackend, ...(!isReply && { consumedBy }) })
+      const later = sentAs !== undefined && { id: sentAs }
+      printJson({ channel: name, channelBackend, ...(!isReply && { consumedBy }), ...later })
+    } else if (sentAs !== undefined) {
+      const place = `channel backend ${channelBackend} (${describeBackend(site, channelBackend)})`
+      process.stdout.write(`sent ${sentAs} for later to channel ${name} on ${place}\n`)
     } else {
       const nobody = isReply || consumedBy > 0 ? '' : '; no worker consumes it now'
       const place = `channel backend ${channelBackend} (${describeBackend(site, channelBackend)})`

@@ -15,6 +15,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   ERR_INVALID_NAME: 422,
   ERR_INVALID_CONTENT: 422,
   ERR_INVALID_ARGUMENT: 422,
+  ERR_NOT_SUPPORTED: 422,
   ERR_CONTENT_TOO_LARGE: 413,
 }
 
@@ -116,7 +117,8 @@ export class PublishServer {
       const isList = Array.isArray(parsed)
       const messages = isList ? parsed : [parsed]
       this.#checkCount(messages.length)
-      const checked = await checkMessages(messages, grant, this.#declaration)
+      const { limits } = this.#hub.backend
+      const checked = await checkMessages(messages, grant, this.#declaration, limits)
       const failures = await sendAll(this.#hub.backend, checked)
       this.#hub.counters.add('publish.sent', messages.length - failures.length)
       this.#tell(response, messages.length, failures, isList)

@@ -157,6 +157,22 @@ describe.each(Object.entries(places))('sending on %s', (_name, place) => {
     ])
   })
 
+  it('sends for later from the shell', async () => {
+    const backend = await openSite(place)
+
+    const first = await channelkit(['send', 'orders', '{"id": 1}', '--delay-ms', '600000'], { env })
+    const once = ['send', 'orders', '{"id": 2}', '--at', '2020-01-01T08:00+01:00', '--id', 'two']
+    const second = await channelkit([...once, '--json'], { env })
+    await channelkit(once, { env })
+
+    const [, id = ''] = /^sent (\S+) for later to channel orders on /.exec(first.stdout) ?? []
+    expect(JSON.parse(second.stdout)).toMatchObject({ channel: 'orders', id: 'two' })
+    const taken = await backend.receive(['orders'], { max: 9, waitMs: 5_000 })
+    expect(taken.map(({ content }) => content)).toEqual([{ id: 2 }])
+    expect(await backend.cancel('orders', [id])).toEqual([true])
+    expect(await contents(backend, 'orders')).toEqual([])
+  })
+
   it('takes a worker into account, and says when a channel is full', async () => {
     const backend = await openSite(place)
     const worker = await site.startWith(env, 'runworker').started()
@@ -242,6 +258,18 @@ describe('channelkit send', () => {
     ['nothing', [], /standard input is not JSON: at line 1, column 1 stands the end/],
     ['a missing file', ['--file', 'none.json'], /none\.json cannot be read: ENOENT/],
     ['content twice', ['{}', '--file', 'x.json'], /as an argument and in --file/],
+    ['a delay that is none', ['{"id": 1}', '--delay-ms', 'soon'], /--delay-ms is "soon"\nhint: /],
+    [
+      'a time without a zone',
+      ['{"id": 1}', '--at', '2030-01-01T08:00'],
+      /--at is "2030-01-01T08:00"/,
+    ],
+    [
+      'a delay and a time',
+      ['{"id": 1}', '--delay-ms', '1', '--at', '2030-01-01T08:00Z'],
+      /has both/,
+    ],
+    ['a bad id', ['{"id": 1}', '--id', 'a b'], /the id of a message is "a b"/],
     ['an unknown backend', ['{"id": 1}', '--channel-backend', 'x'], /no channel backend "x"/],
   ])('refuses %s with exit code 2', async (_what, args, message) => {
     const backend = await openSite()

@@ -210,6 +210,44 @@ describe('PublishServer', () => {
       /./,
     ],
     ['a large body', 'x'.repeat(2_621_441), 413, 'ERR_REQUEST_TOO_LARGE', /over 2621440 bytes/],
+    [
+      'a time without a zone',
+      { channel: 'a', content: {}, at: '2030-01-01T08:00' },
+      422,
+      'ERR_INVALID_ARGUMENT',
+      /^at of a message on a is "2030-01-01T08:00"; give a time like/,
+    ],
+    [
+      'a delay that is text',
+      { channel: 'a', content: {}, delayMs: '5' },
+      422,
+      'ERR_INVALID_ARGUMENT',
+      /^delayMs of a message on a is "5"; give 0 or more/,
+    ],
+    [
+      'a bad id behind a good message',
+      [
+        { channel: 'a', content: {} },
+        { channel: 'a', content: {}, id: 'a b' },
+      ],
+      422,
+      'ERR_INVALID_ARGUMENT',
+      /^the id of a message is "a b"/,
+    ],
+    [
+      'a later message to a group',
+      { group: 'a', content: {}, delayMs: 5 },
+      422,
+      'ERR_NOT_SUPPORTED',
+      /a message to a group cannot wait/,
+    ],
+    [
+      'a later message to a client',
+      { channel: 'a!b', content: {}, delayMs: 5 },
+      422,
+      'ERR_INVALID_ARGUMENT',
+      /a message for a reply channel cannot wait/,
+    ],
     ['an empty list', [], 422, 'ERR_INVALID_ARGUMENT', /^the list is empty/],
     [
       'a long list',
@@ -230,6 +268,26 @@ describe('PublishServer', () => {
     expect(refused.answer.sent).toBe(0)
     expect(site.servers.counters()).toMatchObject({ [`publish.${code}`]: 1 })
     expect(await site.backend.channels()).toEqual([])
+  })
+
+  it('sends for later, and once what has an id', async () => {
+    await using site = await serve()
+    const at = new Date(site.clock.now() + 2_000)
+
+    const { answer } = await site.post([
+      { channel: 'a', content: { n: 1 }, delayMs: 3_000 },
+      { channel: 'a', content: { n: 2 }, at: at.toISOString() },
+      { channel: 'a', content: { n: 3 }, at: at.getTime() + 1, id: 'third' },
+      { channel: 'a', content: { n: 4 }, delayMs: 0, id: 'third' },
+      { channel: 'a', content: { n: 5 } },
+    ])
+
+    expect(answer).toEqual({ sent: 5 })
+    expect(await site.received('a')).toEqual([{ n: 5 }])
+    await site.clock.advance(1_999)
+    expect(await site.received('a')).toEqual([])
+    await site.clock.advance(1_001)
+    expect(await site.received('a')).toEqual([{ n: 2 }, { n: 3 }, { n: 1 }])
   })
 
   it('refuses other methods, types and bytes that are no text', async () => {
