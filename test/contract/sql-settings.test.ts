@@ -1,12 +1,14 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Channel } from 'channelkit'
+import type { ChannelBackend } from 'channelkit/backend'
 import { MysqlBackend } from 'channelkit/mysql'
 import { PostgresBackend } from 'channelkit/postgres'
 import pg from 'pg'
 import { afterAll, describe, expect, it } from 'vitest'
 import { postgresNames } from '../../src/backends/sql/postgres-signs.ts'
 import { runMysql } from '../support/mysql-store.ts'
+import { runPostgres } from '../support/postgres-store.ts'
 import { startProxy } from '../support/proxy.ts'
 import { type StartedService, startMariadb, startPostgres } from '../support/service-process.ts'
 
@@ -23,6 +25,14 @@ async function withoutWriters<T>(url: string, work: () => T): Promise<Awaited<T>
   } finally {
     await client.end()
   }
+}
+
+const one = [{ channel: 'x', content: {} }]
+
+/** Opens all connections of a backend. */
+async function sendMany(backend: ChannelBackend): Promise<void> {
+  const looks = Array.from({ length: 6 }, () => backend.channels())
+  await Promise.all([backend.send(one), ...looks])
 }
 
 describe('PostgresBackend', async () => {
@@ -109,6 +119,50 @@ describe('PostgresBackend', async () => {
   })
 })
 
+describe('a fail-over behind one address', () => {
+  it('leaves the PostgreSQL that takes no writes any more', async () => {
+    await using first = await startPostgres()
+    await using second = await startPostgres()
+    const socket = '.s.PGSQL.5432'
+    const proxy = await startProxy(join(first.folder, socket))
+    const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`
+    const backend = new PostgresBackend({ url, listenUrl: false })
+    await sendMany(backend)
+
+    await runPostgres(first.folder, 'ALTER SYSTEM SET default_transaction_read_only = on')
+    await runPostgres(first.folder, 'SELECT pg_reload_conf()')
+    await sleep(500)
+    await expect(backend.send(one)).rejects.toThrow('takes no writes, as a standby does not')
+    proxy.lead(join(second.folder, socket))
+
+    await expect.poll(() => backend.send(one).catch(String), { timeout: 5_000 }).toEqual([])
+    expect(await backend.channels()).toMatchObject([{ waiting: 1 }])
+    await backend.close()
+    await proxy.close()
+  })
+
+  it('leaves the MariaDB that takes no writes any more', async () => {
+    await using first = await startMariadb()
+    await using second = await startMariadb()
+    for (const { folder } of [first, second]) {
+      await runMysql(folder, "CREATE USER 'ada'@'localhost'")
+      await runMysql(folder, "GRANT ALL ON site.* TO 'ada'@'localhost'")
+    }
+    const proxy = await startProxy(join(first.folder, 'mariadb.sock'))
+    const backend = new MysqlBackend({ url: `mysql://ada@127.0.0.1:${proxy.port}/site` })
+    await sendMany(backend)
+
+    await runMysql(first.folder, 'SET GLOBAL read_only = 1')
+    await expect(backend.send(one)).rejects.toThrow('takes no writes, as a replica does not')
+    proxy.lead(join(second.folder, 'mariadb.sock'))
+
+    await expect.poll(() => backend.send(one).catch(String), { timeout: 5_000 }).toEqual([])
+    expect(await backend.channels()).toMatchObject([{ waiting: 1 }])
+    await backend.close()
+    await proxy.close()
+  })
+})
+
 describe('MysqlBackend', () => {
   const urlOf = ({ folder }: StartedService, user: string) =>
     `mysql://${user}@localhost/site?socketPath=${encodeURIComponent(join(folder, 'mariadb.sock'))}`
@@ -134,6 +188,15 @@ describe('MysqlBackend', () => {
     const later = await runMysql(server.folder, 'SELECT visible_at FROM channelkit_later')
     const [{ visible_at: visibleAt }] = later as [{ readonly visible_at: number }]
     expect(Math.abs(visibleAt - now - 3_600_000)).toBeLessThan(60_000)
+    await backend.close()
+  })
+
+  it('says what to raise when the server keeps no more statements prepared', async () => {
+    await using server = await startMariadb()
+    await runMysql(server.folder, 'SET GLOBAL max_prepared_stmt_count = 0')
+    const backend = new MysqlBackend({ url: urlOf(server, 'root') })
+
+    await expect(backend.send(one)).rejects.toThrow('raise its max_prepared_stmt_count')
     await backend.close()
   })
 

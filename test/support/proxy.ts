@@ -9,11 +9,14 @@ export interface Proxy {
   cut(): Promise<() => Promise<void>>
   /** From now on nothing that the server says on a connection of now arrives, until they are cut. */
   silence(): void
+  /** From now on new connections lead to another server; those of now stay. */
+  lead(socketPath: string): void
   close(): Promise<void>
 }
 
 /** Starts a proxy in front of a server's Unix socket. */
-export async function startProxy(socketPath: string): Promise<Proxy> {
+export async function startProxy(firstPath: string): Promise<Proxy> {
+  let socketPath = firstPath
   const sockets = new Set<Socket>()
   const pairs = new Map<Socket, Socket>()
   const server = createServer({ noDelay: true }, (client) => {
@@ -56,6 +59,9 @@ export async function startProxy(socketPath: string): Promise<Proxy> {
         upstream.unpipe(client)
         upstream.resume()
       }
+    },
+    lead(path) {
+      socketPath = path
     },
     async close() {
       if (server.listening) await stop()

@@ -10,6 +10,13 @@ const ended = new Set([
   'ER_CONNECTION_KILLED',
 ])
 
+const readOnly = new Set([
+  'ER_OPTION_PREVENTS_STATEMENT',
+  'ER_READ_ONLY_MODE',
+  'ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION',
+])
+const takesNoWrites = 'takes no writes, as a replica does not; name the primary'
+
 const explanations: Readonly<Record<string, string>> = {
   ER_ACCESS_DENIED_ERROR: 'refuses this user or its password; give the right ones',
   ER_DBACCESS_DENIED_ERROR: 'does not let this user into the database; GRANT it access',
@@ -18,7 +25,11 @@ const explanations: Readonly<Record<string, string>> = {
   ER_BAD_DB_ERROR: 'has no such database; create it',
   ER_CON_COUNT_ERROR:
     'has no connection left; raise its max_connections, or lower poolSize in every process of the site',
-  ER_OPTION_PREVENTS_STATEMENT: 'takes no writes, as a replica does not; name the primary',
+  ER_OPTION_PREVENTS_STATEMENT: takesNoWrites,
+  ER_READ_ONLY_MODE: takesNoWrites,
+  ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION: takesNoWrites,
+  ER_MAX_PREPARED_STMT_COUNT_REACHED:
+    'keeps no more statements prepared; raise its max_prepared_stmt_count, by 200 for each connection of each process',
   ER_RECORD_FILE_FULL: 'has no room on its disk; make some, and sending goes on by itself',
 }
 
@@ -38,6 +49,8 @@ export const mysqlFaults: ServerFaults = {
     const code = codeOf(error)
     return !code.startsWith('ER_') || ended.has(code)
   },
+
+  isReadOnly: (error) => readOnly.has(codeOf(error)),
 
   isUnreachable,
 

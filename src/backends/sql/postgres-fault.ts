@@ -3,6 +3,7 @@ import { isUnreachable, type ServerFaults } from './server-client.ts'
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const lockNotAvailable = '55P03'
+const readOnly = '25006'
 const passing = new Set([lockNotAvailable, '40001', '40P01'])
 const missing = new Set(['42P01', '3F000'])
 
@@ -15,7 +16,7 @@ const explanations: Readonly<Record<string, string>> = {
   '53100': 'has no room on its disk; make some, and sending goes on by itself',
   '53300':
     'has no connection left; raise its max_connections, or lower poolSize in every process of the site',
-  '25006': 'takes no writes, as a standby does not; name the primary',
+  [readOnly]: 'takes no writes, as a standby does not; name the primary',
 }
 
 function codeOf(error: unknown): string {
@@ -34,6 +35,8 @@ export const postgresFaults: ServerFaults = {
     // Every other five-character code is the server's answer; 25P03 ends an idle transaction.
     return !/^[0-9A-Z]{5}$/.test(code) || /^(?:08|57P|25P03)/.test(code)
   },
+
+  isReadOnly: (error) => codeOf(error) === readOnly,
 
   isUnreachable,
 

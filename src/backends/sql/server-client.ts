@@ -39,6 +39,8 @@ export interface ServerFaults {
   isTableMissing(error: unknown): boolean
   /** Whether the connection is gone, as against the server having refused a statement on it. */
   isConnectionLost(error: unknown): boolean
+  /** Whether the server takes no writes, so that another connection may reach the one that does. */
+  isReadOnly(error: unknown): boolean
   /** Whether not even a connection could be made, so that another try now is of no use. */
   isUnreachable(error: unknown): boolean
   ours(error: unknown, server: string, busyMs: number): ChannelkitError
@@ -139,7 +141,8 @@ export abstract class ServerClient<Connection> implements SqlClient {
         const now = performance.now()
         startedAt ||= now
         const leftMs = (since ?? startedAt) + busyMs - now
-        if (faults.isConnectionLost(error) || faults.isTableMissing(error)) {
+        const isElsewhere = faults.isConnectionLost(error) || faults.isReadOnly(error)
+        if (isElsewhere || faults.isTableMissing(error)) {
           this.#isPrepared = false
           if (isSecondTry || faults.isUnreachable(error)) throw faults.ours(error, server, busyMs)
           isSecondTry = true
@@ -167,7 +170,10 @@ export abstract class ServerClient<Connection> implements SqlClient {
       await this.#prepare(connection)
       return await attempt(connection)
     } catch (error) {
-      isBroken = error instanceof BrokenCommit || this.#options.faults.isConnectionLost(error)
+      const { faults } = this.#options
+      isBroken = error instanceof BrokenCommit || faults.isConnectionLost(error)
+      // After a fail-over connections stay with the server that is no longer the primary.
+      isBroken ||= faults.isReadOnly(error)
       throw error
     } finally {
       this.release(connection, isBroken)
