@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { ChannelkitError, shown } from '../errors.ts'
+import { withoutPassword } from '../internal/without-password.ts'
 import type { ChannelBackend } from './channel-backend.ts'
 
 /** What a config says of the backends it names by URL. */
@@ -60,7 +61,7 @@ export async function openBackendUrl(
     default:
       throw new ChannelkitError(
         'ERR_INVALID_CONFIG',
-        `channel backend URL ${shown(url.replace(/:[^:@/]*@/, ':…@'))} is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or redis://HOST:PORT`,
+        `channel backend URL ${shown(withoutPassword(url))} is of no known kind; use memory:, sqlite:FILE, postgres://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or redis://HOST:PORT`,
       )
   }
 }

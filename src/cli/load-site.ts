@@ -1,5 +1,6 @@
 import { loadConfigFile } from '../config-file.ts'
 import { isChannelkitError } from '../errors.ts'
+import { withoutPassword } from '../internal/without-password.ts'
 import type { Logger } from '../logger.ts'
 import { type Site, setup } from '../site.ts'
 import type { WorkerSettings } from '../worker.ts'
@@ -72,7 +73,5 @@ export function requireMultipleProcesses(
 export function describeBackend(site: Site, name: string): string {
   const choice = site.config.channelBackends?.[name]?.backend
   if (choice === undefined) return 'sqlite:.channelkit/channels.sqlite'
-  return typeof choice === 'string'
-    ? choice.replace(/:[^:@/]*@/, ':…@')
-    : site.backend(name).constructor.name
+  return typeof choice === 'string' ? withoutPassword(choice) : site.backend(name).constructor.name
 }

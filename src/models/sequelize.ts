@@ -52,6 +52,11 @@ export function bindSequelize<Row extends object>(
     befores.delete(row)
     return tell(options, () => binding.updated(now, before))
   })
+  // A paranoid model's rows are deleted, and can come back.
+  model.addHook('afterRestore', (row: SequelizeRow<Row>, options: HookOptions) => {
+    const now = { ...row.get() }
+    return tell(options, () => binding.created(now))
+  })
   model.addHook('afterDestroy', (row: SequelizeRow<Row>, options: HookOptions) => {
     const now = { ...row.get() }
     return tell(options, () => binding.deleted(now))

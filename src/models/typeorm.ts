@@ -35,7 +35,8 @@ export type TypeormEntity<Row> =
 /**
  * Tells a binding of every row of an entity that is created, changed or deleted through TypeORM,
  * after its transaction has committed. To be called once the DataSource is initialized. TypeORM
- * tells of rows only where it has them: by `save`, `remove` and `insert`, not by `update` and `delete`.
+ * tells of rows only where it has them: by `save`, `remove`, `softRemove`, `recover` and `insert`, not by `update`
+ * and `delete`.
  *
  * Within `inTransaction` its sends are part of the transaction. Otherwise they follow the commit: then
  * what fails is logged, and lost when the process dies in between.
@@ -63,6 +64,12 @@ export function bindTypeorm<Row extends object>(
     else if (queryRunner.isTransactionActive) sends.push(send)
     else await report(send)
   }
+  const removed = (event: TypeormEvent<Row>) => {
+    const row = event.databaseEntity ?? event.entity
+    if (!row) return undefined
+    const then = { ...event.entity, ...row }
+    return tell(event, () => binding.deleted(then as Row))
+  }
   const subscriber = {
     listenTo: () => target,
     afterInsert(event: TypeormEvent<Row>) {
@@ -75,11 +82,13 @@ export function bindTypeorm<Row extends object>(
       const [then, now] = [{ ...before }, { ...before, ...event.entity }]
       return tell(event, () => binding.updated(now, then))
     },
-    afterRemove(event: TypeormEvent<Row>) {
+    afterRemove: removed,
+    afterSoftRemove: removed,
+    afterRecover(event: TypeormEvent<Row>) {
       const row = event.databaseEntity ?? event.entity
       if (!row) return undefined
-      const then = { ...event.entity, ...row }
-      return tell(event, () => binding.deleted(then as Row))
+      const now = { ...row, ...event.entity }
+      return tell(event, () => binding.created(now as Row))
     },
     afterTransactionStart({ queryRunner }: TypeormEvent<Row>) {
       const { sends, marks } = opened(queryRunner)

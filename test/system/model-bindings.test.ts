@@ -240,3 +240,71 @@ describe('modelBinding()', () => {
     )
   })
 })
+
+describe('a row that is only marked as deleted', () => {
+  /** Creates, marks and restores a row, and then says what a group has heard. */
+  async function heard(run: (url: string) => Promise<void>): Promise<unknown[]> {
+    const url = await place.newUrl()
+    const site = await setup({ channelBackends: { default: { backend: url } } })
+    await Group('room-kitchen').add('heard')
+    await run(url)
+    const messages = await site.backend().receive(['heard'], { max: 100, waitMs: 5_000 })
+    await site.close()
+    return messages.map(({ content: { action, id } }) => [action, id])
+  }
+
+  const note = { id: 1, room: 'kitchen', text: 'text', secret: 'no' }
+  const expected = [
+    ['create', 1],
+    ['delete', undefined],
+    ['create', 1],
+  ]
+
+  it('is deleted and created to its groups, by Sequelize', async () => {
+    const actions = await heard(async (url) => {
+      const db = new Sequelize({ dialect: 'postgres', ...options(url), logging: false })
+      class NoteRow extends Model {}
+      const id = { type: DataTypes.INTEGER, primaryKey: true }
+      NoteRow.init({ id, room: DataTypes.TEXT }, { sequelize: db, paranoid: true })
+      bindSequelize<Note>(NoteRow, binding)
+      await db.sync()
+      const row = await NoteRow.create({ id: 1, room: 'kitchen' })
+      await row.destroy()
+      await row.restore()
+      await db.close()
+    })
+
+    expect(actions).toEqual(expected)
+  })
+
+  it('is deleted and created to its groups, by TypeORM', async () => {
+    const actions = await heard(async (url) => {
+      const text = { type: 'text' } as const
+      const schema = new EntitySchema<Note & { goneAt?: Date }>({
+        name: 'note',
+        columns: {
+          id: { type: 'integer', primary: true },
+          room: text,
+          text,
+          secret: text,
+          goneAt: { type: 'timestamptz', deleteDate: true, nullable: true },
+        },
+      })
+      const source = new DataSource({
+        type: 'postgres',
+        ...options(url),
+        entities: [schema],
+        synchronize: true,
+      })
+      await source.initialize()
+      bindTypeorm<Note>(source, schema, binding)
+      const notes = source.getRepository(schema)
+      const row = await notes.save(note)
+      await notes.softRemove(row)
+      await notes.recover(row)
+      await source.destroy()
+    })
+
+    expect(actions).toEqual(expected)
+  })
+})

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ChannelkitError } from '../../errors.ts'
+import { withoutPassword } from '../../internal/without-password.ts'
 import type { ServerClock } from '../server-clock.ts'
 import {
   type OnChange,
@@ -241,7 +242,7 @@ export function describeServer(kind: string, config: object): string {
     readonly port?: number
   }
   const url = connectionString ?? uri
-  if (url) return `${kind} at ${url.replace(/:[^:@/]*@/, ':…@')}`
+  if (url) return `${kind} at ${withoutPassword(url)}`
   return host === undefined ? kind : `${kind} at ${host}${port === undefined ? '' : `:${port}`}`
 }
 
