@@ -174,16 +174,18 @@ async function measureIdle(rival: Rival): Promise<{ kibPerSocket: number; cpuSha
       const usages = await Promise.all(fronts.map((each) => each.usage('gc')))
       return usages.reduce((sum, { rssBytes }) => sum + rssBytes, 0)
     }
-    const warm: Awaited<ReturnType<typeof openSockets>> = []
-    const half = idleCount / 2
-    for (const { port } of fronts) warm.push(...(await openSockets(rival.dialect, port, 100, true)))
-    await sleep(2_000)
-    const before = await memory()
-    const sockets: Awaited<ReturnType<typeof openSockets>> = []
-    for (const { port } of fronts) {
-      sockets.push(...(await openSockets(rival.dialect, port, half, true)))
+    const openHalf = async (): Promise<Awaited<ReturnType<typeof openSockets>>> => {
+      const sockets: Awaited<ReturnType<typeof openSockets>> = []
+      for (const { port } of fronts) {
+        sockets.push(...(await openSockets(rival.dialect, port, idleCount / 4, true)))
+      }
+      await sleep(5_000)
+      return sockets
     }
-    await sleep(5_000)
+    // The first half takes up what the start has left free in the heaps.
+    const warm = await openHalf()
+    const before = await memory()
+    const sockets = await openHalf()
     const after = await memory()
     const idleFrom = await cpuMicros()
     await sleep(20_000)

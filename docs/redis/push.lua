@@ -101,7 +101,7 @@ if before then return {shown(now), 0, before} end
 local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b', 'l')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
-local changes = tonumber(found[2] or 0)
+local changes, window = tonumber(found[2] or 0), tonumber(found[3] or 0)
 local room = order.k - (waiting - changes + tonumber(found[5] or 0))
 local standard, member = digits(now + order.x), digits(now + order.g)
 local new, refused, least, most, added = {}, {}, 9e15, 0, 0
@@ -110,18 +110,17 @@ if order.m then
   if room < order.m then room = room + reclaim() end
   if room < order.m then return {shown(now), expired, 'b'} end
   local head = 'b' .. standard .. shown(order.m) .. ':'
-  if found[3] == '1' and waiting == 0 then
+  if window > 0 and waiting == 0 then
     -- The usual: it is handed over, and joined with its number in one go.
     local number = next_number(found[6])
-    call('HSET', meta, 'w', '0')
     local heard = call(order.u, base .. 'in', number .. ' :p:' .. shown(#head + #ARGV[3]) .. ':' .. head .. ARGV[3])
     if heard > 0 then
-      call('HSET', meta, 'h', number, 'l', number)
+      call('HSET', meta, 'h', number, 'l', number, 'w', window - 1)
       note_done(order, '')
       return {shown(now), expired, ''}
     end
-    call('HSET', meta, 'k', 1, 'l', number)
-    found[3] = nil
+    call('HSET', meta, 'k', 1, 'l', number, 'w', 0)
+    window = 0
   end
   new[1] = head .. ARGV[3]
   least, most = now + order.x, now + order.x
@@ -154,18 +153,18 @@ for i = 1, entries do
 end
 if #new > 0 then
   local handed = false
-  if found[3] == '1' then
-    call('HSET', meta, 'w', '0')
+  if window > 0 then
     if added > 0 then
       -- What is published may be lost, and a change of membership must not.
+      call('HSET', meta, 'w', 0)
       call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
     elseif waiting == 0 then
       pack_all('', new)
       local number = next_number(found[6])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HSET', meta, 'h', number, 'l', number)
+      if handed then call('HSET', meta, 'h', number, 'l', number, 'w', window - 1)
       -- While a slot moves, its reader may hear of it by another server of the cluster.
-      else call('HSET', meta, 'k', #new, 'l', number) end
+      else call('HSET', meta, 'k', #new, 'l', number, 'w', 0) end
     end
   end
   if not handed then

@@ -190,4 +190,47 @@ describe('work channels in Redis', () => {
 
     expect(received.toSorted((a, b) => a - b)).toEqual(range(1, sent))
   })
+
+  it('gives an inbox each message once and in order, whatever changes of membership come between', async () => {
+    const [first, second, reader] = [open(), open(), open()]
+    const inbox = await reader.openInbox<string>()
+    const [ann, bob] = [inbox.newChannel('ann'), inbox.newChannel('bob')]
+    await first.groupAdd([{ group: 'all', channel: ann }])
+    const received: Record<string, number[]> = { a: [], b: [] }
+    let sent = 0
+    let isSending = true
+    const reading = (async () => {
+      while (isSending || (received.a?.length ?? 0) + (received.b?.length ?? 0) < 2 * sent) {
+        const deliveries = await inbox.receive({ max: 1 + (sent % 40), waitMs: 10_000 })
+        for (const { content } of deliveries) {
+          received[content.by as string]?.push(content.number as number)
+        }
+      }
+    })()
+
+    // A reader that is not told of something sits out five seconds, and the test its time.
+    for (let round = 0; round < 250; round++) {
+      const size = 1 + (round % 5)
+      const numbered = Array.from({ length: size }, (_, index) => sent + index)
+      sent += size
+      const membership = [{ group: `g${round % 3}`, channel: round % 2 ? ann : bob }]
+      await Promise.all([
+        first.send(numbered.map((number) => ({ channel: ann, content: { by: 'a', number } }))),
+        round % 2
+          ? second.groupSend(
+              numbered.map((number) => ({ group: 'all', content: { by: 'b', number } })),
+            )
+          : second.send(numbered.map((number) => ({ channel: bob, content: { by: 'b', number } }))),
+        round % 7 === 0 ? first.groupAdd(membership) : undefined,
+        round % 11 === 0 ? second.groupDiscard(membership) : undefined,
+      ])
+      if (round % 13 === 0) await sleep(2)
+    }
+    isSending = false
+    await first.send([{ channel: bob, content: { by: 'nobody' } }])
+    await reading
+    await inbox.close()
+
+    expect(received).toEqual({ a: range(0, sent - 1), b: range(0, sent - 1) })
+  })
 })

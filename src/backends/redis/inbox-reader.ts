@@ -18,12 +18,17 @@ export interface Taken {
 export interface InboxReaderOptions {
   readonly clock: Clock
   /**
-   * Takes up to `max` entries, or tells the inbox that its reader waits.
+   * How many times in a row what is sent may be handed over until the reader looks, 1 or more. More than one where
+   * all that is published comes by one connection.
+   */
+  readonly window: number
+  /**
+   * Takes up to `max` entries, or tells the inbox that its reader waits for so many hand-overs.
    *
    * @param last - number of the last answer: what an answer held that was lost is given again, as
    *   far as it changed memberships.
    */
-  readonly take: (max: number, waits: boolean, last: string) => Promise<Taken>
+  readonly take: (max: number, window: number, last: string) => Promise<Taken>
   /** Opens the inbox again, which the server has lost. */
   readonly reopen: () => Promise<void>
 }
@@ -43,6 +48,11 @@ export class InboxReader {
   #arrived: RawInboxEntry[] = []
   #handed = 0
   #answer = '0'
+  /**
+   * How many hand-overs are to come at least before the next look: what the inbox was told less those that came
+   * since it was asked. To think of too few only makes it look early; to think of too many would leave it waiting.
+   */
+  #left = 0
   #wait: Wait | undefined
   #onArrival: (() => void) | undefined
 
@@ -69,6 +79,8 @@ export class InboxReader {
     if (hasEntries && number <= this.#handed) return
     // Without entries it wakes, or tells what was lost together with a connection.
     this.#handed = Math.max(this.#handed, number)
+    // Without entries none is to come, also when the answer is on its way that says how many are.
+    this.#left = hasEntries ? this.#left - 1 : Number.NEGATIVE_INFINITY
     for (const { entry } of unpack(message, space + 1)) readInboxEntry(entry, this.#arrived)
     this.#onArrival?.()
     this.#wait?.wake()
@@ -76,10 +88,12 @@ export class InboxReader {
 
   /** Something may lie in the inbox: its reader is not registered as waiting any more. */
   look(): void {
+    this.#left = 0
     this.#wait?.wake()
   }
 
   fail(error: unknown): void {
+    this.#left = 0
     this.#wait?.fail(error)
   }
 
@@ -96,14 +110,15 @@ export class InboxReader {
       for (;;) {
         if (this.#arrived.length === 0) {
           wait.reset()
-          await this.#look(max, waitMs > 0 && !wait.isOver)
+          const waits = waitMs > 0 && !wait.isOver
+          if (!waits || this.#left <= this.#options.window / 2) await this.#look(max, waits)
         }
         const found = live(this.#arrived.splice(0, max))
         if (found.length > 0) return found
         if (this.#arrived.length > 0) continue
         wait.throwIfOver()
         if (waitMs === 0 || wait.isOver) return found
-        const cancel = clock.schedule(() => wait.wake(), lookAgainMs)
+        const cancel = clock.schedule(() => this.look(), lookAgainMs)
         try {
           if ((await wait.next()) === 'late') return found
         } finally {
@@ -117,11 +132,13 @@ export class InboxReader {
   }
 
   async #look(max: number, waits: boolean): Promise<void> {
-    const { take, reopen } = this.#options
-    let taken = await take(max, waits, this.#answer)
+    const { take, reopen, window } = this.#options
+    this.#left = 0
+    const asked = waits ? window : 0
+    let taken = await take(max, asked, this.#answer)
     if (!taken.isOpen) {
       await reopen()
-      taken = await take(max, waits, this.#answer)
+      taken = await take(max, asked, this.#answer)
     }
     this.#answer = taken.answer
     if (taken.handed > this.#handed) await this.#arrival(taken.handed)
@@ -132,6 +149,7 @@ export class InboxReader {
     for (const entry of isKnown ? taken.entries.slice(count) : taken.entries) {
       readInboxEntry(entry, this.#arrived)
     }
+    if (taken.entries.length === 0) this.#left += asked
   }
 
   /** Waits for what was published before the entries that were just taken. */

@@ -116,6 +116,8 @@ const longestLookMs = 15_000
 // The marks of batches are kept for twice as long.
 const markMs = 60_000
 
+// What is published to an inbox before its reader says that it keeps up: bounds what waits in the connection.
+const handOverWindow = 8
 // So long a process remembers that somebody takes a channel's messages one by one, and of so many channels.
 const singleMs = 60_000
 const mostSingles = 10_000
@@ -480,17 +482,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const base = this.#bases.inbox(name)
     const reader = new InboxReader({
       clock: this.limits.clock,
-      take: async (max, waits, last) => {
+      window: this.#link.handsOver ? handOverWindow : 1,
+      take: async (max, window, last) => {
         const [, isOpen, handed, packed, answer, count, number] = await this.#call<
           [Buffer, number, number, Buffer, Buffer, number, number]
-        >(
-          scripts.take,
-          base,
-          String(max),
-          waits ? '1' : '0',
-          String(this.#deadline().d ?? ''),
-          last,
-        )
+        >(scripts.take, base, String(max), String(window), String(this.#deadline().d ?? ''), last)
         const entries = unpack(packed).map(({ entry }) => entry)
         const published = { count, number }
         return {

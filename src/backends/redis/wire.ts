@@ -44,8 +44,7 @@ import { createHash } from 'node:crypto'
  *   block of so many messages that came in one batch: for each its kind, LENGTH, `:` and as many bytes
  *   of what else would stand behind its expiry.
  * - `meta` hash: `o` that it is open, `n` how many entries are changes of membership, `b` how many
- *   messages the blocks have beyond one each, `w` whether
- *   its reader waits, `h` the number of the last entries it was handed, `f` and `u` as in `channels`, `t` the number of the
+ *   messages the blocks have beyond one each, `w` how many hand-overs its reader waits for, `h` the number of the last entries it was handed, `f` and `u` as in `channels`, `t` the number of the
  *   last answer with changes of membership, `v` that these lie in `taken`, `l` the last
  *   number of a hand-over, `k` how many of the first entries were handed over under it to nobody who was counted.
  *   A waiting reader is handed entries by a message on the publish channel `in`: the new `h`, higher
@@ -1381,7 +1380,7 @@ if before then return {shown(now), 0, before} end
 local found = call('HMGET', meta, 'o', 'n', 'w', 'h', 'b', 'l')
 if not found[1] then return {shown(now), 0, 'g'} end
 local waiting = call('LLEN', queue)
-local changes = tonumber(found[2] or 0)
+local changes, window = tonumber(found[2] or 0), tonumber(found[3] or 0)
 local room = order.k - (waiting - changes + tonumber(found[5] or 0))
 local standard, member = digits(now + order.x), digits(now + order.g)
 local new, refused, least, most, added = {}, {}, 9e15, 0, 0
@@ -1390,18 +1389,17 @@ if order.m then
   if room < order.m then room = room + reclaim() end
   if room < order.m then return {shown(now), expired, 'b'} end
   local head = 'b' .. standard .. shown(order.m) .. ':'
-  if found[3] == '1' and waiting == 0 then
+  if window > 0 and waiting == 0 then
     -- The usual: it is handed over, and joined with its number in one go.
     local number = next_number(found[6])
-    call('HSET', meta, 'w', '0')
     local heard = call(order.u, base .. 'in', number .. ' :p:' .. shown(#head + #ARGV[3]) .. ':' .. head .. ARGV[3])
     if heard > 0 then
-      call('HSET', meta, 'h', number, 'l', number)
+      call('HSET', meta, 'h', number, 'l', number, 'w', window - 1)
       note_done(order, '')
       return {shown(now), expired, ''}
     end
-    call('HSET', meta, 'k', 1, 'l', number)
-    found[3] = nil
+    call('HSET', meta, 'k', 1, 'l', number, 'w', 0)
+    window = 0
   end
   new[1] = head .. ARGV[3]
   least, most = now + order.x, now + order.x
@@ -1434,18 +1432,18 @@ for i = 1, entries do
 end
 if #new > 0 then
   local handed = false
-  if found[3] == '1' then
-    call('HSET', meta, 'w', '0')
+  if window > 0 then
     if added > 0 then
       -- What is published may be lost, and a change of membership must not.
+      call('HSET', meta, 'w', 0)
       call(order.u, base .. 'in', shown(tonumber(found[4] or 0)) .. ' ')
     elseif waiting == 0 then
       pack_all('', new)
       local number = next_number(found[6])
       handed = call(order.u, base .. 'in', number .. ' ' .. table.concat(packed)) > 0
-      if handed then call('HSET', meta, 'h', number, 'l', number)
+      if handed then call('HSET', meta, 'h', number, 'l', number, 'w', window - 1)
       -- While a slot moves, its reader may hear of it by another server of the cluster.
-      else call('HSET', meta, 'k', #new, 'l', number) end
+      else call('HSET', meta, 'k', #new, 'l', number, 'w', 0) end
     end
   end
   if not handed then
@@ -1465,7 +1463,7 @@ return {shown(now), expired, outcome}
 )
 
 /**
- * `{reply.…!}`, now, most entries, `1` to wait when there is none, until when or nothing, and the number that the last
+ * `{reply.…!}`, now, most entries, how many hand-overs it is to be given when there is none, until when or nothing, and the number that the last
  * answer had: changes of membership in an answer that was lost come again. Returns now, `1` when the inbox is open, the number of the last entries it was handed, and packed entries, expired ones among them,
  * and the number of this answer; then how many of the first entries may have been heard too, and of which hand-over.
  */
@@ -1521,7 +1519,7 @@ if #changes > 0 then
   call('HINCRBY', meta, 'n', -#changes)
 end
 note_blocks(-more)
-if #got + #again == 0 and ARGV[3] == '1' and found[1] then call('HSET', meta, 'w', '1') end
+if #got + #again == 0 and ARGV[3] ~= '0' and found[1] then call('HSET', meta, 'w', ARGV[3]) end
 return {shown(now), found[1] and 1 or 0, tonumber(found[2] or 0), table.concat(packed), answer,
   #again == 0 and known or 0, tonumber(found[7] or 0)}
 `,

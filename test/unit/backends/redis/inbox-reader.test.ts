@@ -14,6 +14,7 @@ const newReader = (...answers: readonly Partial<Taken>[]) => {
   const left = [...answers]
   return new InboxReader({
     clock: systemClock,
+    window: 1,
     take: async () => ({ ...nothing, ...left.shift() }),
     reopen: async () => {},
   })
