@@ -436,7 +436,10 @@ export class Worker {
       if (route.declaration?.schema) {
         await this.#checkAndRun(run, route.declaration)
       } else {
-        await this.#consume(run, new WorkerMessage(incoming, this.#backend, turn))
+        const message = new WorkerMessage(incoming, this.#backend, turn)
+        await route.consumer(message)
+        const work = workBeyond(message)
+        if (work !== undefined) await this.#goOnBeyond(run, work)
       }
     } catch (error) {
       try {
@@ -496,13 +499,13 @@ export class Worker {
       if (!run.kept) this.counters.add('dropped.invalid')
       throw error
     }
-    await this.#consume(run, new WorkerMessage({ ...incoming, content }, this.#backend, turn))
-  }
-
-  async #consume(run: Run, message: WorkerMessage): Promise<void> {
+    const message = new WorkerMessage({ ...incoming, content }, this.#backend, turn)
     await run.route.consumer(message)
     const work = workBeyond(message)
-    if (!work) return
+    if (work !== undefined) await this.#goOnBeyond(run, work)
+  }
+
+  async #goOnBeyond(run: Run, work: Promise<void>): Promise<void> {
     if (this.#streams.size >= this.#maxStreams) {
       // One too many takes its place among the running until its end.
       await work
