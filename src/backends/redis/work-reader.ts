@@ -116,6 +116,8 @@ export class WorkReader {
           isRegistered,
         )
         isRegistered ||= waits
+        // Then it may have been handed over before this claim registered it again.
+        const wasHandedBefore = receive.handed !== undefined
         if (claimed.messages.length > 0) isRegistered = false
         messages.push(...claimed.messages)
         if (claimed.isShort && messages.length < max) continue
@@ -132,7 +134,7 @@ export class WorkReader {
           const { handed } = receive
           if (handed) {
             receive.handed = undefined
-            isRegistered = false
+            isRegistered &&= wasHandedBefore
             messages.push(...read(handed))
             if (messages.length > 0) return messages
           }
@@ -145,7 +147,7 @@ export class WorkReader {
       wait.end()
       this.#receives.delete(slot)
       if (receive.handed) this.#return(receive.handed)
-      else if (isRegistered) this.#end(this.#options.unwait(channels, slot))
+      if (isRegistered) this.#end(this.#options.unwait(channels, slot))
     }
   }
 
