@@ -903,7 +903,11 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     }
     const [now, expired, lapsed, packed, raw] = await this.#call<
       [Buffer, number, number, Buffer, (number | Buffer)[] | undefined]
-    >(scripts.claim, this.#bases.work, JSON.stringify(order))
+    >(
+      ofLines.length > 0 || hold ? scripts.claimLines : scripts.claim,
+      this.#bases.work,
+      JSON.stringify(order),
+    )
     this.#count('dropped.expired', expired)
     this.#count('lapsed', lapsed)
     const names = ofLines.length > 0 ? [...turned, ...ofLines] : turned

@@ -676,21 +676,10 @@ return {shown(now), expired, outcome}
 `,
 )
 
-/**
- * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
- * the waiter to register when there is none, absent to ask once, and `r` the waiter to forget when
- * there is one; `l` lines: `c` channels, `e`
- * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
- * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
- *
- * Returns now, the expired and the lapsed count, and packed entries of `l.c`, where INDEX counts on from `c`; then the
- * entries of each of `c`, blocks and expired messages among them, behind its place in `c` as a number. The token of a
- * turn or hold is `t` and the id.
- */
-const claim = script(
-  'claim',
-  workLibrary,
-  `
+// A script costs what it defines: who takes neither lines nor holds does without theirs.
+const claimBody = (lines: string): string => {
+  const holds = lines !== ''
+  return `
 local order = cjson.decode(ARGV[2])
 publish = order.u
 if is_late(order) then return {shown(now), 0, 0, ''} end
@@ -704,8 +693,7 @@ local function pop(i, most)
   if not beyond[i] then
     local got = call('LPOP', key, most)
     if not got then return 0 end
-    hold(order.h, plain[i], got)
-    local n = #raw + 1
+${holds ? '    hold(order.h, plain[i], got)\n' : ''}    local n = #raw + 1
     raw[n] = i
     for at = 1, #got do raw[n + at] = got[at] end
     return #got
@@ -731,12 +719,17 @@ local function pop(i, most)
   return size
 end
 local function take_plain()
-  local n = #plain
+  local busy = {}
+  for i = 1, #plain do
+    if call('LLEN', list(plain[i])) > 0 then busy[#busy + 1] = i end
+  end
+  local n = #busy
   local full = {}
-  for i = 1, n do
+  for at = 1, n do
+    local i = busy[at]
     if left == 0 then more[#more + 1] = plain[i]
     else
-      local share = math.ceil(left / (n - i + 1))
+      local share = math.ceil(left / (n - at + 1))
       local got = pop(i, share)
       left = left - got
       if got == share then full[#full + 1] = i end
@@ -747,7 +740,29 @@ local function take_plain()
     if left == 0 then more[#more + 1] = plain[i] end
   end
 end
-local lined_up = {}
+${lines}if #plain > 0 then beyond = call('HMGET', blocks, unpack(plain)) end
+${lines && 'if by then take_lines(by, math.min(left, by.share)) end\n'}take_plain()
+${lines && afterLines}if #packed + #raw > 0 then
+  -- It waits no more; a wake-up would be lost on it.
+  if order.r then unregister(order.r) end
+  for _, name in ipairs(more) do if call('EXISTS', list(name)) == 1 then wake(name) end end
+elseif order.w then
+  local names = {}
+  for _, name in ipairs(plain) do names[#names + 1] = name end
+${lines && '  for _, name in ipairs(by and by.c or {}) do names[#names + 1] = name end\n'}  register(order.w, names, left)
+end
+return {shown(now), expired, lapsed, table.concat(packed), raw}
+`
+}
+
+const afterLines = `if by and left > 0 then take_lines(by, left) end
+for name, id in pairs(lined_up) do
+  call('HSET', base .. 'lined-up', name, id)
+  keep(base .. 'lined-up', day)
+end
+`
+
+const claimLinesPart = `local lined_up = {}
 -- What waits elsewhere before an id and was not lined up yet.
 local function others_before(id, by)
   local found = {}
@@ -883,27 +898,23 @@ if by or order.h then
   end
   keep(singles, day)
 end
-if #plain > 0 then beyond = call('HMGET', blocks, unpack(plain)) end
-if by then take_lines(by, math.min(left, by.share)) end
-take_plain()
-if by and left > 0 then take_lines(by, left) end
-for name, id in pairs(lined_up) do
-  call('HSET', base .. 'lined-up', name, id)
-  keep(base .. 'lined-up', day)
-end
-if #packed + #raw > 0 then
-  -- It waits no more; a wake-up would be lost on it.
-  if order.r then unregister(order.r) end
-  for _, name in ipairs(more) do if call('EXISTS', list(name)) == 1 then wake(name) end end
-elseif order.w then
-  local names = {}
-  for _, name in ipairs(plain) do names[#names + 1] = name end
-  for _, name in ipairs(by and by.c or {}) do names[#names + 1] = name end
-  register(order.w, names, left)
-end
-return {shown(now), expired, lapsed, table.concat(packed), raw}
-`,
-)
+`
+
+/**
+ * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
+ * the waiter to register when there is none, absent to ask once, and `r` the waiter to forget when
+ * there is one; `l` lines: `c` channels, `e`
+ * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
+ * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
+ *
+ * Returns now, the expired and the lapsed count, and packed entries of `l.c`, where INDEX counts on from `c`; then the
+ * entries of each of `c`, blocks and expired messages among them, behind its place in `c` as a number. The token of a
+ * turn or hold is `t` and the id.
+ */
+const claim = script('claim', workLibrary, claimBody(''))
+
+/** As `claim`, which gives no lines and no holds. */
+const claimLines = script('claimLines', workLibrary, claimBody(claimLinesPart))
 
 /**
  * `{work}`, now, ORDER, then for each message `ATTEMPTS:LINELENGTH:` LINE CONTENT: keeps them until their times.
@@ -1758,6 +1769,7 @@ return shown(now)
 export const scripts = {
   send,
   claim,
+  claimLines,
   putOff,
   cancel,
   settle,
