@@ -137,6 +137,8 @@ export class Worker {
   #waiting = new AbortController()
   readonly #parked = new Set<Parked>()
   readonly #running = new Roster<Run>()
+  /** Those whose messages do not fit their schemas, and never will. */
+  readonly #unfit = new WeakSet<Run>()
   /** Answers that go on when their consumers have returned. */
   readonly #streams = new Roster<Stream>()
   #onSlotFree: (() => void) | undefined
@@ -497,6 +499,7 @@ export class Worker {
       content = await validateContent(incoming.channel, declaration, incoming.content)
     } catch (error) {
       if (!run.kept) this.counters.add('dropped.invalid')
+      if (isChannelkitError(error, 'ERR_INVALID_CONTENT')) this.#unfit.add(run)
       throw error
     }
     const message = new WorkerMessage({ ...incoming, content }, this.#backend, turn)
@@ -547,14 +550,14 @@ export class Worker {
   }
 
   /** Another try at a later time, or a dead letter. */
-  #nextOf({ incoming, route, kept }: Run, error: unknown): Next | undefined {
+  #nextOf(run: Run, error: unknown): Next | undefined {
+    const { incoming, route, kept } = run
     if (!kept) return undefined
     const { afterRun, content } = kept
     const now = this.#clock.now()
     const isRequeued = error instanceof Requeue
     const attempts = error instanceof Abandoned ? incoming.attempts : incoming.attempts + 1
-    const isHopeless = isChannelkitError(error, 'ERR_INVALID_CONTENT')
-    if (attempts < afterRun.maxAttempts && !isHopeless) {
+    if (attempts < afterRun.maxAttempts && !this.#unfit.has(run)) {
       this.counters.add(isRequeued ? 'requeued' : 'retried')
       const delayMs = isRequeued ? error.delayMs : undefined
       const deliverAt = now + Math.min(delayMs ?? retryDelay(attempts, afterRun), longestDelayMs)

@@ -281,6 +281,23 @@ describe('channelkit send', () => {
     expect(await contents(backend, 'orders')).toEqual([])
   })
 
+  it.each([
+    ['postgres://ada:se:cret@127.0.0.1:1/x', 'PostgreSQL at postgres://ada:…@127.0.0.1:1/x'],
+    ['mysql://ada:se:cret@127.0.0.1:1/x', 'the database server at mysql://ada:…@127.0.0.1:1/x'],
+  ])('says where nobody is, and why: %s', async (url, where) => {
+    await openSite()
+
+    const { exitCode, stderr } = await channelkit(['send', 'orders', '{"id": 1}'], {
+      env: { CHANNELS: url },
+    })
+
+    expect(exitCode).toBe(1)
+    expect(stderr).toBe(
+      `error: channel backend default: ${where} cannot be reached: connect ECONNREFUSED 127.0.0.1:1\n` +
+        'hint: start it, or correct its address\n',
+    )
+  })
+
   it('refuses a bad name, and a backend inside one process with the way out', async () => {
     await openSite()
 

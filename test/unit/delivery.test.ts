@@ -181,6 +181,19 @@ describe("a channel with acknowledge: 'afterRun'", () => {
     expect(letter).toMatchObject({ content: { n: 'text' }, error: { name: 'ChannelkitError' } })
   })
 
+  it('tries again what failed in sending on, which says nothing of its own content', async () => {
+    let runs = 0
+    await using site = await siteWith(async () => {
+      runs++
+      if (runs === 1) await Channel('other').send({ n: Number.NaN })
+    })
+    await Channel('jobs').send({ n: 1 })
+    await runOut(site, 1)
+
+    expect(runs).toBe(2)
+    expect(await deadLetters('jobs')).toEqual([])
+  })
+
   it('is renewed while its consumer runs for long', async () => {
     const held = deferred()
     let runs = 0

@@ -1,5 +1,5 @@
 import { ChannelkitError, isChannelkitError } from '../../errors.ts'
-import { isUnreachable, type ServerFaults } from './server-client.ts'
+import { isUnreachable, type ServerFaults, unexplained } from './server-client.ts'
 
 const lockWaitTimeout = 'ER_LOCK_WAIT_TIMEOUT'
 const passing = new Set([lockWaitTimeout, 'ER_LOCK_DEADLOCK', 'ER_CHECKREAD'])
@@ -60,7 +60,7 @@ export const mysqlFaults: ServerFaults = {
     const explanation =
       code === lockWaitTimeout
         ? `was locked by other processes of this site for ${busyMs} ms; end what holds it, or raise busyMs`
-        : (explanations[code] ?? 'does not answer; see the cause')
+        : (explanations[code] ?? unexplained(error, this.isConnectionLost(error)))
     return new ChannelkitError('ERR_BACKEND_UNAVAILABLE', `${server} ${explanation}`, {
       cause: error,
     })

@@ -1,5 +1,5 @@
 import { ChannelkitError, isChannelkitError } from '../../errors.ts'
-import { isUnreachable, type ServerFaults } from './server-client.ts'
+import { isUnreachable, type ServerFaults, unexplained } from './server-client.ts'
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const lockNotAvailable = '55P03'
@@ -46,7 +46,7 @@ export const postgresFaults: ServerFaults = {
     const explanation =
       code === lockNotAvailable
         ? `was locked by other processes of this site for ${busyMs} ms; end what holds it, or raise busyMs`
-        : (explanations[code] ?? 'does not answer; see the cause')
+        : (explanations[code] ?? unexplained(error, this.isConnectionLost(error)))
     return new ChannelkitError('ERR_BACKEND_UNAVAILABLE', `${server} ${explanation}`, {
       cause: error,
     })

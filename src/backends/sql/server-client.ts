@@ -246,6 +246,20 @@ export function describeServer(kind: string, config: object): string {
   return host === undefined ? kind : `${kind} at ${host}${port === undefined ? '' : `:${port}`}`
 }
 
+/** What is said of an error that has no explanation of its own. */
+export function unexplained(error: unknown, isConnectionLost: boolean): string {
+  const reason = reasonOf(error)
+  if (!isConnectionLost) return `has failed: ${reason}; see the cause`
+  return `cannot be reached: ${reason}; start it, or correct its address`
+}
+
+/** Of several addresses of one name, what was wrong with the first. */
+function reasonOf(error: unknown): string {
+  const first = error instanceof AggregateError ? error.errors[0] : error
+  const { message, code } = (first ?? {}) as { readonly [key: string]: unknown }
+  return String(message || code || first).replaceAll(';', ',')
+}
+
 /** Whether a system call or a driver says that there is nobody to talk to. */
 export function isUnreachable(error: unknown): boolean {
   const { code, message } = error as { readonly code?: unknown; readonly message?: unknown }
