@@ -76,7 +76,8 @@ export function laterAt(channel: string, { delayMs, at, id }: Delay, now: number
       `a message on ${channel} is to wait ${days} days; the longest wait is 366, so store what is further off in a database of yours`,
     )
   }
-  return { deliverAt, id: id ?? randomName(), once: id !== undefined }
+  // Never with a dash in front, which a command line would take for an option.
+  return { deliverAt, id: id ?? `m.${randomName()}`, once: id !== undefined }
 }
 
 const timeForm = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)$/

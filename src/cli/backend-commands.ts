@@ -56,6 +56,13 @@ export function backendCommands(
       const { send: run } = await import('./send.ts')
       onExit(await run(name, json, options))
     })
+  const cancel = addBackendOptions(command('cancel', 'take back a message for later'))
+    .argument('<channel>', 'name of the channel')
+    .argument('<id>', 'the id it was sent with, or that send printed')
+    .action(async (name: string, id: string, options: BackendCommandOptions) => {
+      const { cancel: run } = await import('./cancel.ts')
+      onExit(await run(name, id, options))
+    })
   const groupSend = addContentOptions(command('group-send', 'send to every member of a group'))
     .argument('<group>', 'name of the group')
     .argument('[json]', 'content, an object; - or nothing reads standard input')
@@ -80,6 +87,7 @@ export function backendCommands(
         `channelkit send reminders '{"id": 1}' --at 2030-01-01T08:00:00Z --id reminder.1`,
       ],
     ],
+    [cancel, ['channelkit cancel reminders reminder.1']],
     [
       groupSend,
       [

@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ChannelBackend } from '../backends/channel-backend.ts'
 import type { ChannelDeclaration } from '../channel-types.ts'
-import { ChannelkitError, type ErrorCode, errorTable, isChannelkitError } from '../errors.ts'
+import { ChannelkitError, type ErrorCode, errorTable, isChannelkitError, shown } from '../errors.ts'
 import type { PublishGrant, ResolvedPublishSettings } from '../publish-settings.ts'
 import { answer, readOff } from './http-exchange.ts'
 import type { Hub } from './hub.ts'
@@ -160,6 +160,11 @@ export class PublishServer {
     const type = request.headers['content-type'] ?? ''
     if (!/^application\/json *(?:;|$)/i.test(type)) {
       const problem = `the body is ${type || 'of no type'}; send application/json`
+      throw new Refusal(new ChannelkitError('ERR_BAD_REQUEST', problem), 415)
+    }
+    const coding = request.headers['content-encoding'] ?? 'identity'
+    if (coding.toLowerCase() !== 'identity') {
+      const problem = `the body is in ${shown(coding)}; send it as it is`
       throw new Refusal(new ChannelkitError('ERR_BAD_REQUEST', problem), 415)
     }
     const { maxBodyBytes } = this.#settings

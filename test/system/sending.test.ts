@@ -169,7 +169,12 @@ describe.each(Object.entries(places))('sending on %s', (_name, place) => {
     expect(JSON.parse(second.stdout)).toMatchObject({ channel: 'orders', id: 'two' })
     const taken = await backend.receive(['orders'], { max: 9, waitMs: 5_000 })
     expect(taken.map(({ content }) => content)).toEqual([{ id: 2 }])
-    expect(await backend.cancel('orders', [id])).toEqual([true])
+    const cancelled = await channelkit(['cancel', 'orders', id], { env })
+    expect(cancelled).toMatchObject({ exitCode: 0, stderr: '' })
+    expect(cancelled.stdout).toContain(`cancelled ${id} on channel orders of channel backend`)
+    const again = await channelkit(['cancel', 'orders', id, '--json'], { env })
+    expect(again.exitCode).toBe(1)
+    expect(JSON.parse(again.stdout)).toMatchObject({ id, cancelled: false })
     expect(await contents(backend, 'orders')).toEqual([])
   })
 

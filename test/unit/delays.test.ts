@@ -65,6 +65,7 @@ describe('Channel.send() for later', () => {
     const others = await site.jobs.send({ n: 2 }, { delayMs: 1_000 })
 
     expect(others).not.toBe(id)
+    expect(id).toMatch(/^m\./)
     expect(await site.jobs.cancel(id)).toBe(true)
     expect(await site.jobs.cancel(id)).toBe(false)
     await site.clock.advance(1_000)

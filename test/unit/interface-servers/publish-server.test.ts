@@ -296,10 +296,15 @@ describe('PublishServer', () => {
 
     const put = await site.post(body, { method: 'PUT' })
     const form = await site.post(body, { headers: { 'content-type': 'text/plain' } })
+    const zipped = await site.post(body, { headers: { 'content-encoding': 'gzip' } })
     const latin = await site.post(body, { body: Buffer.from('{"channel":"é"}', 'latin1') })
 
     expect([put.status, put.response.headers.get('allow')]).toEqual([405, 'POST'])
     expect(form.status).toBe(415)
+    expect([zipped.status, zipped.answer.error.message]).toEqual([
+      415,
+      'the body is in "gzip"; send it as it is',
+    ])
     expect([latin.status, latin.answer.error.message]).toEqual([
       400,
       'the body is not JSON: it is not UTF-8',
