@@ -49,7 +49,7 @@ const outages: readonly (readonly [
 ])[] = [
   ['is killed and comes back empty', 2_000, true, () => startOne()],
   ['is killed and comes back with its data', 2_000, false, () => startOne('--appendonly', 'yes')],
-  ['stands still', 6_000, false, startFrozen],
+  ['stands still', 20_000, false, startFrozen],
   ['is cut off from the network', 8_000, false, startCutOff],
   ['fails over by Sentinel', 0, true, startSentinel],
   ['loses a master of its cluster to a replica', 0, true, startFailingCluster],
