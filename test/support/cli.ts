@@ -16,6 +16,8 @@ const longestWaitMs = 20_000
 export interface CliOptions {
   readonly cwd?: string
   readonly env?: NodeJS.ProcessEnv
+  /** The machine it runs on, by the name of its network namespace. */
+  readonly machine?: string | undefined
 }
 
 /** What a command that has ended left behind. */
@@ -32,8 +34,10 @@ export class Cli {
   stderr = ''
   #onOutput: () => void = () => {}
 
-  constructor(args: readonly string[], { cwd = tmpdir(), env = {} }: CliOptions = {}) {
-    this.process = spawn(process.execPath, [bin, ...args], {
+  constructor(args: readonly string[], { cwd = tmpdir(), env = {}, machine }: CliOptions = {}) {
+    const place = machine === undefined ? [] : ['ip', 'netns', 'exec', machine]
+    const [program = '', ...rest] = [...place, process.execPath, bin, ...args]
+    this.process = spawn(program, rest, {
       cwd,
       env: { ...withoutTestRunner(process.env), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -98,6 +102,7 @@ export interface SiteFolder {
   /** Starts a command there; it is killed when the folder is disposed of. */
   start(...args: readonly string[]): Cli
   startWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): Cli
+  startOn(machine: string, ...args: readonly string[]): Cli
   /** Runs a command there to its end. */
   run(...args: readonly string[]): Promise<CliResult>
   write(files: Readonly<Record<string, string>>): Promise<void>
@@ -114,11 +119,13 @@ export async function createSiteFolder(
 ): Promise<SiteFolder> {
   const path = await mkdtemp(join(tmpdir(), 'channelkit-site-'))
   const started: Cli[] = []
-  const startWith = (env: NodeJS.ProcessEnv, ...args: readonly string[]): Cli => {
-    const cli = new Cli(args, { cwd: path, env })
+  const startAs = (options: CliOptions, args: readonly string[]): Cli => {
+    const cli = new Cli(args, { cwd: path, ...options })
     started.push(cli)
     return cli
   }
+  const startWith = (env: NodeJS.ProcessEnv, ...args: readonly string[]): Cli =>
+    startAs({ env }, args)
   const write = async (texts: Readonly<Record<string, string>>): Promise<void> => {
     for (const [file, text] of Object.entries(texts)) {
       await mkdir(dirname(join(path, file)), { recursive: true })
@@ -131,6 +138,7 @@ export async function createSiteFolder(
   return {
     path,
     startWith,
+    startOn: (machine, ...args) => startAs({ machine }, args),
     start: (...args) => startWith({}, ...args),
     run: (...args) => startWith({}, ...args).ended(),
     write,
