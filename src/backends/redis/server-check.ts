@@ -24,6 +24,13 @@ export function isLostReply(error: unknown): boolean {
   return !isChannelkitError(error) && !(error instanceof Error && isReply(error))
 }
 
+/** Until Redis 7, what a script may not do is told in words alone. */
+function isForbidden(text: string): boolean {
+  return /NOPERM|unknown command|unknown redis command|no permissions|The user executing the script/i.test(
+    text,
+  )
+}
+
 /** What a server's refusal means for the caller. */
 export function replyFault(error: unknown, shownAs: string): ChannelkitError {
   if (isChannelkitError(error)) return error
@@ -35,7 +42,7 @@ export function replyFault(error: unknown, shownAs: string): ChannelkitError {
       { cause: error },
     )
   }
-  if (/NOPERM|unknown command|unknown redis command|no permissions/i.test(text)) {
+  if (isForbidden(text)) {
     return new ChannelkitError(
       'ERR_INVALID_CONFIG',
       `Redis at ${shownAs} forbids what Channelkit needs (${text}); allow this user scripts (EVAL, EVALSHA), SUBSCRIBE, the commands within them, and all keys and publish channels that begin with the prefix`,
@@ -68,9 +75,10 @@ export async function checkServer(client: RedisClient, shownAs: string): Promise
   const [major, minor] = [Number(version?.[1]), Number(version?.[2])]
   const isOld = major < oldestVersion[0] || (major === oldestVersion[0] && minor < oldestVersion[1])
   if (!version || isOld) {
+    const shown = version ? `version ${major}.${minor}` : 'no version that it tells of in INFO'
     throw new ChannelkitError(
       'ERR_INVALID_CONFIG',
-      `Redis at ${shownAs} has version ${major}.${minor}; use Redis ${oldestVersion.join('.')} or newer, or Valkey`,
+      `Redis at ${shownAs} has ${shown}; use Redis ${oldestVersion.join('.')} or newer, or Valkey`,
     )
   }
 }

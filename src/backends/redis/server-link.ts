@@ -340,7 +340,8 @@ export class ServerLink implements RedisLink {
 
   #unavailable(cause: unknown): ChannelkitError {
     if (cause instanceof ChannelkitError) return cause
-    const reason = cause instanceof Error && cause.message !== '' ? `: ${cause.message}` : ''
+    const isTold = cause instanceof Error && cause.message !== ''
+    const reason = isTold ? `: ${cause.message}` : ` within ${this.#options.timeoutMs} ms`
     return new ChannelkitError(
       'ERR_BACKEND_UNAVAILABLE',
       `Redis at ${this.#options.shownAs} cannot be reached${reason}; start it, or correct its URL`,

@@ -28,7 +28,7 @@ describe('docs/deploying.md', () => {
     const granted = [...rule.matchAll(/ \+([a-z]+)/g)].map(([, name]) => name)
 
     // Said apart from the rule: only a cluster needs them.
-    const ofCluster = ['asking', 'cluster']
+    const ofCluster = ['cluster']
     expect(granted.toSorted()).toEqual(
       [...new Set(used)].filter((name) => !ofCluster.includes(name ?? '')).sort(),
     )

@@ -26,6 +26,18 @@ describe('isOutage', () => {
 })
 
 describe('replyFault', () => {
+  it.each([
+    "ERR The user executing the script can't run this command or subcommand script: 5a3c, on @user_script:1.",
+    wrapped('NOPERM this user has no permissions to run the command'),
+    "ERR Error running script (call to f_5a3c): @user_script:1: The user executing the script can't access at least one of the keys mentioned in the command arguments",
+    'NOPERM No permissions to access a channel',
+  ])('says what to allow of %s', (reply) => {
+    const fault = replyFault(new ErrorReply(reply), 'here')
+
+    expect(fault.code).toBe('ERR_INVALID_CONFIG')
+    expect(fault.message).toContain('allow this user scripts')
+  })
+
   it.each([full, wrapped(full)])('says what to do about %s', (reply) => {
     expect(replyFault(new ErrorReply(reply), 'here').message).toContain('raise its maxmemory')
   })
