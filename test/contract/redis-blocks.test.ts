@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Content } from 'channelkit'
 import type { ReceiveOptions } from 'channelkit/backend'
 import { RedisBackend, type RedisBackendOptions } from 'channelkit/redis'
 import { createClient } from 'redis'
@@ -60,6 +61,31 @@ describe('work channels in Redis', () => {
     expect(taken.flat()).toEqual(range(1, 140))
     expect(waiting?.waiting).toBe(82)
     expect(await admin.keys(`${prefix}{work}blocks`)).toEqual([])
+  })
+
+  it('carries any content in blocks: bytes, those that are ASCII too, and text of any letters', async () => {
+    const backend = open()
+    const inbox = await backend.openInbox<string>()
+    const reply = inbox.newChannel('ann')
+    const contents = [
+      { bytes: new TextEncoder().encode('plain: 1{"a":1}') },
+      { bytes: new Uint8Array([0, 1, 127]), text: 'b', reply_channel: 'reply.x!1' },
+      { bytes: new Uint8Array([255, 0, 128]) },
+      { text: 'grüße ÿ \u{1f600} \u2028', reply_channel: 'reply.x!1' },
+      { text: 'plain', list: [1, 2.5, null, { deep: true }] },
+    ]
+    const alone = [contents[0], contents[1]].map((content) => ({ ...content }))
+    const both = (channel: string, some: readonly object[]) =>
+      some.map((content) => ({ channel, content: content as Content }))
+
+    for (const some of [contents, alone]) {
+      await backend.send([...both('jobs', some), ...both(reply, some)])
+      const received = await take(backend, 9)
+      const replies = await inbox.receive({ max: 9, waitMs: 1_000 })
+      expect(received.map(({ content }) => content)).toEqual(some)
+      expect(replies.map(({ content }) => content)).toEqual(some)
+    }
+    await inbox.close()
   })
 
   it('counts each message of a block against the capacity', async () => {

@@ -13,6 +13,8 @@ const comma = 0x2c
 const many = 0x70
 const block = 0x62
 const star = 0x2a
+// The first byte of content that is JSON alone: see `codec.ts`.
+const json = 0x31
 
 /** Takes packed entries apart, from `offset` on. */
 export function unpack(packed: Buffer, offset = 0): PackedEntry[] {
@@ -112,8 +114,19 @@ function workEntry(
     expiresAt,
     attempts: wholeNumberAt(bytes, start, attemptsEnd),
     line: hasLine ? textAt(bytes, text, lengthEnd + 1, contentStart) : undefined,
-    encoded: text?.slice(contentStart, end) ?? bytes.subarray(contentStart, end),
+    encoded: contentAt(bytes, text, contentStart, end),
   }
+}
+
+/** Content that is JSON as text, other content as bytes, also where these happen to be ASCII. */
+function contentAt(
+  bytes: Buffer,
+  text: string | undefined,
+  start: number,
+  end: number,
+): string | Buffer {
+  if (text !== undefined && bytes[start] === json) return text.slice(start, end)
+  return bytes.subarray(start, end)
 }
 
 function textAt(bytes: Buffer, text: string | undefined, start: number, end: number): string {
@@ -168,7 +181,7 @@ function rawInboxEntry(
     kind: String.fromCharCode(bytes[kindAt] as number),
     expiresAt,
     target: textAt(bytes, text, lengthEnd + 1, restStart),
-    rest: text?.slice(restStart, end) ?? bytes.subarray(restStart, end),
+    rest: contentAt(bytes, text, restStart, end),
   }
 }
 
