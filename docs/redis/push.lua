@@ -79,8 +79,9 @@ local function reclaim()
     else kept[#kept + 1] = all[i] end
   end
   if count > 0 then
-    note_blocks(#all - #kept - count)
+    -- First what needs no memory, so that the rest is written though the server's is full.
     call('HDEL', meta, 'k')
+    note_blocks(#all - #kept - count)
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do

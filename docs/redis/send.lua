@@ -72,17 +72,7 @@ local function length_of(name)
 end
 local function note_blocks(name, by)
   if by == 0 then return end
-  local more = call('HINCRBY', blocks, name, by)
-  if more <= 0 then call('HDEL', blocks, name)
-  elseif more == by then keep(blocks, 7 * day) end
-end
--- An entry for messages of a block, of which at is where the first begins and to the byte behind the last.
-local function part(block, id, count, at, to)
-  local expiry = string.sub(block, 19, 34)
-  if count > 1 then
-    return 'b' .. digits(id) .. ':' .. expiry .. ':' .. shown(count) .. ':' .. string.sub(block, at, to - 1)
-  end
-  return digits(id) .. ':' .. expiry .. ':' .. string.sub(block, string.match(block, '^%d+:()', at), to - 1)
+  if call('HINCRBY', blocks, name, by) <= 0 then call('HDEL', blocks, name) end
 end
 -- The same single entry with its line, which may be left out in a block.
 local function with_line(entry)
@@ -94,18 +84,16 @@ local function with_line(entry)
   if type(line) ~= 'string' then return head .. ':' .. content end
   return head .. #line .. ':' .. line .. content
 end
--- Divides a block behind its first so many messages.
-local function divide(block, most)
-  local id, count, start = string.match(block, '^b(%d+):%d+:(%d+):()')
-  id, count = tonumber(id), tonumber(count)
-  local at = start
-  for i = 1, most do
+local function singles_of(block)
+  local id, expiry, at = string.match(block, '^b(%d+):(%d+):%d+:()')
+  local found = {}
+  while at <= #block do
     local length, body = string.match(block, '^(%d+):()', at)
     at = body + length
+    local start = digits(id + #found) .. ':' .. expiry .. ':'
+    found[#found + 1] = with_line(start .. string.sub(block, body, at - 1))
   end
-  local rest = part(block, id + most, count - most, at, #block + 1)
-  if count - most == 1 then rest = with_line(rest) end
-  return part(block, id, most, start, at), rest
+  return found
 end
 -- Puts single entries in the place of a channel's blocks.
 local function unblock(name)
@@ -122,12 +110,8 @@ local function unblock(name)
   end
   for i = #behind, 1, -1 do
     local entry = behind[i]
-    for left = size_of(entry), 2, -1 do
-      local first, rest = divide(entry, 1)
-      call('RPUSH', key, with_line(first))
-      entry = rest
-    end
-    call('RPUSH', key, entry)
+    if size_of(entry) == 1 then call('RPUSH', key, entry)
+    else call('RPUSH', key, unpack(singles_of(entry))) end
   end
   call('HDEL', blocks, name)
   if ttl > 0 then call('PEXPIRE', key, ttl) end
@@ -143,10 +127,14 @@ local function next_waiter(name)
   local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
   if found then return string.match(found, '^[^ ]+ %d+ (.*)$'), found end
 end
+local function wake_of(waiter) return base .. 'wake:' .. string.match(waiter, '^[^/]+') end
+local function forget_waiter(waiter, member)
+  if not unregister(waiter) then call('ZREM', waiters, member) end
+end
 -- Tells a waiter, which is none from then on; returns whether it lives.
 local function tell(waiter, member, message)
-  if not unregister(waiter) then call('ZREM', waiters, member) end
-  return call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), message) > 0
+  forget_waiter(waiter, member)
+  return call(publish, wake_of(waiter), message) > 0
 end
 -- Wakes who has waited longest for the channel, and lives.
 local function wake(name)
@@ -161,13 +149,17 @@ local function hand_over(name, entries, count)
   while true do
     local waiter, member = next_waiter(name)
     if not waiter then return false end
-    local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
-    if not most or tonumber(most) < count then return false end
-    if not message then
-      pack_all('', entries)
-      message = ' ' .. name .. ' ' .. table.concat(packed)
+    -- Behind a failover it may hear this by way of a replica, and is not counted: that must be no content.
+    if call('PUBSUB', 'NUMSUB', wake_of(waiter))[2] == 0 then forget_waiter(waiter, member)
+    else
+      local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
+      if not most or tonumber(most) < count then return false end
+      if not message then
+        pack_all('', entries)
+        message = ' ' .. name .. ' ' .. table.concat(packed)
+      end
+      if tell(waiter, member, waiter .. message) then return true end
     end
-    if tell(waiter, member, waiter .. message) then return true end
   end
 end
 -- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
@@ -292,6 +284,7 @@ if order.b then
       if length == #entries then call('HDEL', blocks, name) end
       note_blocks(name, more[c])
       note_expiry(name, now + order.x, now + order.x, length == #entries)
+      if more[c] > 0 then keep(blocks, math.max(order.x + 3 * slack, day)) end
       wake(name)
     end
   end

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Content } from 'channelkit'
@@ -5,6 +7,7 @@ import type { ReceiveOptions } from 'channelkit/backend'
 import { RedisBackend, type RedisBackendOptions } from 'channelkit/redis'
 import { createClient } from 'redis'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { RedisServer } from '../support/redis-server.ts'
 import { redisUrlIn } from '../support/redis-store.ts'
 import { startRedis } from '../support/service-process.ts'
 
@@ -138,6 +141,91 @@ describe('work channels in Redis', () => {
     expect(numbers(held)).toEqual(range(1, 30))
     expect(held.every(({ hold }) => hold !== undefined)).toBe(true)
   })
+
+  it('knows the line of a message in a block whatever its content, and keeps no block longer than its count', async () => {
+    const backend = open({ expiryMs: 30 * 86_400_000 })
+    const texts = ['\ud800', 'a\udc00b', '"reply_channel":"reply.x!2"', '\\ud8', 'é\u{1f600}\u0000']
+    await backend.send(
+      texts.map((text) => ({ channel: 'jobs', content: { text, reply_channel: 'reply.x!1' } })),
+    )
+    const ttls = await Promise.all(
+      ['blocks', 'c:jobs'].map((key) => admin.pTTL(`${prefix}{work}${key}`)),
+    )
+    const lines = { channels: ['jobs'], leaseMs: 60_000 }
+    const received = await take(backend, 9, { lines })
+
+    expect(ttls[0]).toBeGreaterThan(30 * 86_400_000)
+    expect(ttls[1]).toBeGreaterThan(30 * 86_400_000)
+    expect(received.map(({ turn }) => turn?.line)).toEqual(['reply.x!1'])
+  })
+
+  it('hands nothing to who listens to a server that is no master any more', async () => {
+    await using first = await RedisServer.start()
+    await using second = await RedisServer.start()
+    const isReplica = async (server: RedisServer) =>
+      /master_link_status:up/.test(String(await server.command('INFO', 'replication')))
+    await second.command('REPLICAOF', '127.0.0.1', String(first.port))
+    while (!(await isReplica(second))) await sleep(20)
+    const receiver = open({ url: first.url })
+    const waiting = receiver.receive(['jobs'], { max: 9, waitMs: 1_500 }).catch(() => [])
+    while (Number(await first.command('EXISTS', `${prefix}{work}waiters`)) === 0) await sleep(5)
+    await first.command('FAILOVER')
+    while (!(await isReplica(first))) await sleep(5)
+    const [sender, other] = [open({ url: second.url }), open({ url: second.url })]
+    await sender.send(batch('jobs', 1, 2))
+
+    expect([...numbers(await waiting), ...numbers(await take(other, 9))]).toEqual([1, 2])
+  }, 60_000)
+
+  it('keeps the order when a receive that waits looks again while something comes', async () => {
+    await using server = await RedisServer.start()
+    let delayMs = 0
+    let onLook = (): void => {}
+    const proxy = createServer((client) => {
+      const way = connect(server.port, '127.0.0.1')
+      for (const socket of [client, way]) socket.setNoDelay(true).on('error', () => {})
+      client.on('data', (bytes) => {
+        if (bytes.includes('"r":')) onLook()
+        void sleep(delayMs).then(() => way.write(bytes))
+      })
+      way.on('data', (bytes) => client.write(bytes))
+      client.on('close', () => way.destroy())
+      way.on('close', () => client.destroy())
+    }).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const { port } = proxy.address() as AddressInfo
+    const [sender, receiver] = [
+      open({ url: server.url }),
+      open({ url: `redis://127.0.0.1:${port}` }),
+    ]
+    const stop = new AbortController()
+    const received: number[] = []
+    const reading = (async () => {
+      const wait = { max: 10, waitMs: forever, signal: stop.signal }
+      for (;;) received.push(...numbers(await receiver.receive(['jobs'], wait)))
+    })().catch(() => {})
+    while (Number(await server.command('EXISTS', `${prefix}{work}waiters`)) === 0) await sleep(5)
+
+    delayMs = 30
+    for (let sent = 0; sent < 8; sent += 4) {
+      // A receive looks by itself every two seconds.
+      await new Promise<void>((resolve) => {
+        onLook = resolve
+      })
+      for (let number = sent + 1; number <= sent + 4; number++) {
+        await sender.send(batch('jobs', number, number))
+      }
+      await sleep(300)
+    }
+    delayMs = 0
+    while (received.length < 8) await sleep(20)
+    stop.abort()
+    await reading
+    await receiver.close()
+    proxy.close()
+
+    expect(received).toEqual(range(1, 8))
+  }, 60_000)
 
   it('hands a message to who waits, and stores it for nobody', async () => {
     const [sender, receiver] = [open(), open()]

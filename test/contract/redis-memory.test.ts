@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ReceiveOptions } from 'channelkit/backend'
 import { RedisBackend } from 'channelkit/redis'
 import { afterEach, describe, expect, it } from 'vitest'
 import { RedisServer } from '../support/redis-server.ts'
@@ -65,6 +66,28 @@ describe('a Redis whose memory is full', () => {
     expect(await backend.cleanUp()).toBe(1)
     expect(await backend.cleanUp()).toBe(0)
     await backend.close()
+  })
+
+  it('still gives turns, holds and what lies in blocks, and deletes blocks that have expired', async () => {
+    server = await RedisServer.start('--maxmemory', '6mb', '--maxmemory-policy', 'noeviction')
+    const backend = new RedisBackend({ url: server.url, expiryMs: 1_000 })
+    const lasting = new RedisBackend({ url: server.url, prefix: 'lasting:' })
+    const inbox = await backend.openInbox<string>()
+    const many = (channel: string) =>
+      Array.from({ length: 20 }, () => ({ channel, content: { reply_channel: 'reply.x!1' } }))
+    await backend.send(many(inbox.newChannel('ann')))
+    for (const channel of ['plain', 'held', 'lined']) await lasting.send(many(channel))
+    await server.command('CONFIG', 'SET', 'maxmemory', '1')
+    const take = async (channel: string, options: Partial<ReceiveOptions>) =>
+      (await lasting.receive([channel], { max: 7, waitMs: 0, ...options })).length
+
+    expect(await take('plain', {})).toBe(7)
+    expect(await take('held', { hold: { channels: ['held'], leaseMs: 60_000 } })).toBe(7)
+    expect(await take('lined', { lines: { channels: ['lined'], leaseMs: 60_000 } })).toBe(1)
+    await sleep(1_500)
+    await backend.cleanUp()
+    expect(backend.counters.get('dropped.expired')).toBe(20)
+    await Promise.all([backend.close(), lasting.close()])
   })
 
   it('refuses messages to groups, and sockets get what came before', async () => {

@@ -253,7 +253,9 @@ export function makeWorkBlocks(messages: readonly NewWorkMessage[]): WorkBlocks 
 
 /** The line stands in JSON too, where a script finds it should it be needed. */
 function inBlock({ body, attempts, line }: NewWorkMessage, isBlock: boolean): string | Buffer {
-  if (isBlock && line !== undefined && typeof body === 'string') return `${attempts}:*:${body}`
+  // Lua's JSON refuses half of a surrogate pair, which ours escapes.
+  const isRead = isBlock && typeof body === 'string' && !body.includes('\\ud')
+  if (isRead && line !== undefined) return `${attempts}:*:${body}`
   return withLength(line, body, `${attempts}:`)
 }
 

@@ -356,7 +356,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
   async #handBack(messages: readonly IncomingMessage[]): Promise<void> {
     const id = { s: `${this.#process}.back`, n: ++this.#handBacks, p: 0, ...this.#deadline() }
     const args: (string | Buffer)[] = []
-    for (const { id: place, channel, content, expiresAt, attempts, turn, hold } of messages) {
+    // The last first: each then goes to the head of its channel.
+    const sorted = messages.toSorted((a, b) => (String(a.id) < String(b.id) ? 1 : -1))
+    for (const { id: place, channel, content, expiresAt, attempts, turn, hold } of sorted) {
       checkNumber('expiresAt', expiresAt)
       checkNumber('attempts', attempts)
       // It was let in once; a smaller limit of this process must not lose it.
@@ -373,6 +375,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       order,
       ...args,
     )
+    if (lapsed < 0) checkInTime(late)
     this.#count('lapsed', lapsed)
   }
 
@@ -901,8 +904,8 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
       ...holdOrder(hold, token),
       u: this.#link.publish,
     }
-    const [now, expired, lapsed, packed, raw] = await this.#call<
-      [Buffer, number, number, Buffer, (number | Buffer)[] | undefined]
+    const [now, expired, lapsed, packed, raw, wasWoken] = await this.#call<
+      [Buffer, number, number, Buffer, (number | Buffer)[]?, 1?]
     >(
       ofLines.length > 0 || hold ? scripts.claimLines : scripts.claim,
       this.#bases.work,
@@ -913,7 +916,9 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     const names = ofLines.length > 0 ? [...turned, ...ofLines] : turned
     const expiresAt = Number(now) + (lines?.leaseMs ?? 0)
     const marks = { token, turnExpiresAt: expiresAt, ...holdMarks(Number(now), hold) }
-    return this.#messages(packed, raw ?? noEntries, names, Number(now), marks)
+    const claimed = this.#messages(packed, raw ?? noEntries, names, Number(now), marks)
+    if (wasWoken) await this.#link.heard()
+    return { ...claimed, wasWoken: wasWoken === 1 }
   }
 
   /**
@@ -926,7 +931,7 @@ export class BaseRedisBackend implements ChannelBackend, InboxTransport {
     channels: readonly string[],
     now: number,
     marks: Marks,
-  ): Claimed {
+  ): Omit<Claimed, 'wasWoken'> {
     const messages: IncomingMessage[] = []
     const found: WorkEntry[] = []
     let count = 0
@@ -1459,6 +1464,8 @@ const settleOutcomes: Readonly<Record<string, SettleOutcome>> = {
   l: 'lost',
   f: 'full',
 }
+
+const late = Buffer.from('late')
 
 function checkInTime(account: Buffer): void {
   if (account.toString('latin1') !== 'late') return

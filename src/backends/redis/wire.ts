@@ -145,9 +145,7 @@ local function length_of(name)
 end
 local function note_blocks(name, by)
   if by == 0 then return end
-  local more = call('HINCRBY', blocks, name, by)
-  if more <= 0 then call('HDEL', blocks, name)
-  elseif more == by then keep(blocks, 7 * day) end
+  if call('HINCRBY', blocks, name, by) <= 0 then call('HDEL', blocks, name) end
 end
 -- An entry for messages of a block, of which at is where the first begins and to the byte behind the last.
 local function part(block, id, count, at, to)
@@ -180,6 +178,17 @@ local function divide(block, most)
   if count - most == 1 then rest = with_line(rest) end
   return part(block, id, most, start, at), rest
 end
+local function singles_of(block)
+  local id, expiry, at = string.match(block, '^b(%d+):(%d+):%d+:()')
+  local found = {}
+  while at <= #block do
+    local length, body = string.match(block, '^(%d+):()', at)
+    at = body + length
+    local start = digits(id + #found) .. ':' .. expiry .. ':'
+    found[#found + 1] = with_line(start .. string.sub(block, body, at - 1))
+  end
+  return found
+end
 -- Puts single entries in the place of a channel's blocks.
 local function unblock(name)
   local more = tonumber(call('HGET', blocks, name) or 0)
@@ -195,12 +204,8 @@ local function unblock(name)
   end
   for i = #behind, 1, -1 do
     local entry = behind[i]
-    for left = size_of(entry), 2, -1 do
-      local first, rest = divide(entry, 1)
-      call('RPUSH', key, with_line(first))
-      entry = rest
-    end
-    call('RPUSH', key, entry)
+    if size_of(entry) == 1 then call('RPUSH', key, entry)
+    else call('RPUSH', key, unpack(singles_of(entry))) end
   end
   call('HDEL', blocks, name)
   if ttl > 0 then call('PEXPIRE', key, ttl) end
@@ -230,10 +235,14 @@ local function next_waiter(name)
   local found = call('ZRANGEBYLEX', waiters, '[' .. name .. ' ', '(' .. name .. '!', 'LIMIT', 0, 1)[1]
   if found then return string.match(found, '^[^ ]+ %d+ (.*)$'), found end
 end
+local function wake_of(waiter) return base .. 'wake:' .. string.match(waiter, '^[^/]+') end
+local function forget_waiter(waiter, member)
+  if not unregister(waiter) then call('ZREM', waiters, member) end
+end
 -- Tells a waiter, which is none from then on; returns whether it lives.
 local function tell(waiter, member, message)
-  if not unregister(waiter) then call('ZREM', waiters, member) end
-  return call(publish, base .. 'wake:' .. string.match(waiter, '^[^/]+'), message) > 0
+  forget_waiter(waiter, member)
+  return call(publish, wake_of(waiter), message) > 0
 end
 -- Wakes who has waited longest for the channel, and lives.
 local function wake(name)
@@ -248,13 +257,17 @@ local function hand_over(name, entries, count)
   while true do
     local waiter, member = next_waiter(name)
     if not waiter then return false end
-    local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
-    if not most or tonumber(most) < count then return false end
-    if not message then
-      pack_all('', entries)
-      message = ' ' .. name .. ' ' .. table.concat(packed)
+    -- Behind a failover it may hear this by way of a replica, and is not counted: that must be no content.
+    if call('PUBSUB', 'NUMSUB', wake_of(waiter))[2] == 0 then forget_waiter(waiter, member)
+    else
+      local most = string.match(call('HGET', waiting, waiter) or '', '^%d+ ')
+      if not most or tonumber(most) < count then return false end
+      if not message then
+        pack_all('', entries)
+        message = ' ' .. name .. ' ' .. table.concat(packed)
+      end
+      if tell(waiter, member, waiter .. message) then return true end
     end
-    if tell(waiter, member, waiter .. message) then return true end
   end
 end
 -- Notes that messages of these times of expiry were put on a channel; is_new says that its list was empty.
@@ -322,11 +335,12 @@ local function reclaim(name, thorough)
 end
 -- Puts an entry where its id belongs.
 local function put_back(name, entry)
-  unblock(name)
   local key = list(name)
   local id, expiry = read(entry)
   local head = call('LINDEX', key, 0)
-  if not head or id < read(head) then
+  local is_first = not head or id < read(head)
+  if not is_first then unblock(name) end
+  if is_first then
     call('LPUSH', key, entry)
   elseif id > read(call('LINDEX', key, -1)) then
     call('RPUSH', key, entry)
@@ -599,6 +613,7 @@ if order.b then
       if length == #entries then call('HDEL', blocks, name) end
       note_blocks(name, more[c])
       note_expiry(name, now + order.x, now + order.x, length == #entries)
+      if more[c] > 0 then keep(blocks, math.max(order.x + 3 * slack, day)) end
       wake(name)
     end
   end
@@ -683,6 +698,7 @@ const claimBody = (lines: string): string => {
 local order = cjson.decode(ARGV[2])
 publish = order.u
 if is_late(order) then return {shown(now), 0, 0, ''} end
+if order.r and call('HEXISTS', waiting, order.r) == 0 then return {shown(now), 0, 0, '', {}, 1} end
 local left = order.m
 local plain = order.c
 local more = {}
@@ -890,9 +906,11 @@ local function take_lines(by, most)
 end
 local by = order.l
 if by or order.h then
+  -- Writes nothing, and lets the rest be written though the server's memory is full.
+  call('HDEL', singles, '')
   for _, names in ipairs({by and by.c or {}, by and by.e or {}, order.h and order.h.c or {}}) do
     for _, name in ipairs(names) do
-      call('HSET', singles, name, '1')
+      if call('HEXISTS', singles, name) == 0 then call('HSET', singles, name, '1') end
       unblock(name)
     end
   end
@@ -903,13 +921,13 @@ end
 /**
  * `{work}`, now, ORDER. ORDER is JSON: `c` channels received without lines, `m` most messages; `w`
  * the waiter to register when there is none, absent to ask once, and `r` the waiter to forget when
- * there is one; `l` lines: `c` channels, `e`
+ * there is one, without which it takes and registers nothing; `l` lines: `c` channels, `e`
  * channels elsewhere, `lease` milliseconds, `t` start of the tokens, `share` most messages before
  * those of the others; `h` holds: `c` channels, `lease` milliseconds, `t` start of the tokens; `u`.
  *
  * Returns now, the expired and the lapsed count, and packed entries of `l.c`, where INDEX counts on from `c`; then the
- * entries of each of `c`, blocks and expired messages among them, behind its place in `c` as a number. The token of a
- * turn or hold is `t` and the id.
+ * entries of each of `c`, blocks and expired messages among them, behind its place in `c` as a number; then `1` when
+ * the waiter `r` has been woken or handed something meanwhile. The token of a turn or hold is `t` and the id.
  */
 const claim = script('claim', workLibrary, claimBody(''))
 
@@ -1071,7 +1089,7 @@ return 0
 
 /**
  * `{work}`, now, ORDER, then for each message its channel, its entry, the token of its turn or nothing, and
- * that of its hold or nothing. ORDER is JSON: `s`, `n`, `p`, `u`. Returns now and how many had lapsed.
+ * that of its hold or nothing. ORDER is JSON: `s`, `n`, `p`, `u`. Returns now and how many had lapsed, `-1` when it came too late.
  */
 const handBack = script(
   'handBack',
@@ -1080,7 +1098,7 @@ const handBack = script(
 local order = cjson.decode(ARGV[2])
 publish = order.u
 local before = done_before(order)
-if before then return {shown(now), tonumber(before) or 0} end
+if before then return {shown(now), tonumber(before) or -1} end
 for i = 3, #ARGV, 4 do
   local name, entry, token, hold = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key = name .. ' /' .. hold
@@ -1355,8 +1373,9 @@ local function reclaim()
     else kept[#kept + 1] = all[i] end
   end
   if count > 0 then
-    note_blocks(#all - #kept - count)
+    -- First what needs no memory, so that the rest is written though the server's is full.
     call('HDEL', meta, 'k')
+    note_blocks(#all - #kept - count)
     local ttl = call('PTTL', queue)
     call('DEL', queue)
     for i = 1, #kept, 1000 do

@@ -8,6 +8,8 @@ export interface Claimed {
   readonly messages: readonly IncomingMessage[]
   /** Whether expired messages were among what it took, so that there may be more. */
   readonly isShort: boolean
+  /** It took nothing, since who `isRegistered` has been woken, or handed something, which has been heard by now. */
+  readonly wasWoken: boolean
 }
 
 /** Entries of a channel that were handed to a receive while it waited. */
@@ -20,6 +22,8 @@ export interface HandedOver {
 interface Receive {
   readonly wait: Wait
   handed: HandedOver | undefined
+  /** Whether the server may know that it waits. */
+  isRegistered: boolean
 }
 
 export interface WorkReaderOptions {
@@ -60,8 +64,12 @@ export class WorkReader {
     this.#options = options
   }
 
+  /** The server has forgotten that it waits. */
   wake(slot: number): void {
-    this.#receives.get(slot)?.wait.wake()
+    const receive = this.#receives.get(slot)
+    if (!receive) return
+    receive.isRegistered = false
+    receive.wait.wake()
   }
 
   /** What was handed to a receive; the server has forgotten that it waits. */
@@ -72,6 +80,7 @@ export class WorkReader {
       return
     }
     receive.handed = handed
+    receive.isRegistered = false
     receive.wait.wake()
   }
 
@@ -96,9 +105,8 @@ export class WorkReader {
     const { clock, claim, listen, read } = this.#options
     const wait = new Wait(clock, waitMs, signal)
     const slot = ++this.#lastSlot
-    const receive: Receive = { wait, handed: undefined }
+    const receive: Receive = { wait, handed: undefined, isRegistered: false }
     this.#receives.set(slot, receive)
-    let isRegistered = false
     const messages: IncomingMessage[] = []
     try {
       // What was handed to a receive that has ended is to be found where it was.
@@ -107,23 +115,33 @@ export class WorkReader {
       for (;;) {
         wait.reset()
         const waits = waitMs > 0 && !wait.isOver && messages.length === 0
+        const wasRegistered = receive.isRegistered
+        // From before the answer, since what follows from it may be heard before it.
+        receive.isRegistered ||= waits
         const claimed = await claim(
           channels,
           options,
           max - messages.length,
           slot,
           waits,
-          isRegistered,
+          wasRegistered,
         )
-        isRegistered ||= waits
-        // Then it may have been handed over before this claim registered it again.
-        const wasHandedBefore = receive.handed !== undefined
-        if (claimed.messages.length > 0) isRegistered = false
+        if (claimed.wasWoken) {
+          receive.isRegistered = false
+          if (!receive.handed) {
+            wait.throwIfOver()
+            continue
+          }
+        }
+        if (claimed.messages.length > 0) receive.isRegistered = false
         messages.push(...claimed.messages)
         if (claimed.isShort && messages.length < max) continue
         if (messages.length > 0) return messages
-        wait.throwIfOver()
-        if (waitMs === 0 || wait.isOver) return messages
+        if (receive.handed) wait.wake()
+        else {
+          wait.throwIfOver()
+          if (waitMs === 0 || wait.isOver) return messages
+        }
         const cancel = clock.schedule(() => wait.wake(), lookAgainMs)
         try {
           const end = await wait.next().catch((error: unknown) => {
@@ -134,7 +152,6 @@ export class WorkReader {
           const { handed } = receive
           if (handed) {
             receive.handed = undefined
-            isRegistered &&= wasHandedBefore
             messages.push(...read(handed))
             if (messages.length > 0) return messages
           }
@@ -147,7 +164,7 @@ export class WorkReader {
       wait.end()
       this.#receives.delete(slot)
       if (receive.handed) this.#return(receive.handed)
-      if (isRegistered) this.#end(this.#options.unwait(channels, slot))
+      if (receive.isRegistered) this.#end(this.#options.unwait(channels, slot))
     }
   }
 
