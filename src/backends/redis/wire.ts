@@ -1773,7 +1773,9 @@ const tryOut = script(
   `
 local key = base .. 'try:'
 call('RPUSH', key .. 'l', 'a', 'b')
-call('LPOP', key .. 'l', 2)
+call('LPOP', key .. 'l', 1)
+call('RPOP', key .. 'l')
+call('PUBSUB', 'NUMSUB', base .. 'try')
 call('HSET', key .. 'h', 'a', '1')
 call('ZADD', key .. 'z', 0, 'a')
 call('ZRANGEBYLEX', key .. 'z', '[a', '(b', 'LIMIT', 0, 1)
