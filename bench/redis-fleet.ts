@@ -236,7 +236,7 @@ const figures = new Map<Rival, Figures[]>(taking.map((rival) => [rival, []]))
 for (let round = 0; round < rounds; round++) {
   for (const rival of taking) figures.get(rival)?.push(await measure(rival))
 }
-for (const rival of taking) {
+for (const rival of rounds > 0 ? taking : []) {
   const of = (key: keyof Figures): number =>
     median((figures.get(rival) ?? []).map((each) => each[key]))
   console.log(
