@@ -227,6 +227,20 @@ describe('work channels in Redis', () => {
     expect(received).toEqual(range(1, 8))
   }, 60_000)
 
+  it('closes though the server stands still', async () => {
+    await using server = await RedisServer.start()
+    const backend = open({ url: server.url, timeoutMs: 500 })
+    await backend.open()
+    await server.signal('SIGSTOP')
+    const closing = backend.close().then(() => 'closed')
+    // Nothing else would end the wait before the next look at a quiet connection, after five seconds.
+    const end = await Promise.race([closing, sleep(4_000, 'waits')])
+    await server.signal('SIGCONT')
+    await closing
+
+    expect(end).toBe('closed')
+  })
+
   it('hands a message to who waits, and stores it for nobody', async () => {
     const [sender, receiver] = [open(), open()]
     const waiting = receiver.receive(['other', 'jobs'], { max: 5, waitMs: forever })

@@ -57,6 +57,7 @@ import {
   isMessage,
   makeBlock,
   makeWorkBlocks,
+  type NewWorkMessage,
   type RawInboxEntry,
   readInboxEntry,
   readWorkEntry,
@@ -76,12 +77,8 @@ export interface RedisSetup {
   readonly encryption?: EncryptionOptions | undefined
 }
 
-interface NewWorkEntry extends NewEntry {
+interface NewWorkEntry extends NewEntry, NewWorkMessage {
   readonly channel: string
-  /** Its content, encoded. */
-  readonly body: string | Buffer
-  readonly attempts: number
-  readonly line: string | undefined
 }
 
 interface NewInboxEntry extends NewEntry {

@@ -29,7 +29,7 @@ export interface RedisLink {
    * script can have told of it, which the number of its receivers shows.
    */
   readonly handsOver: boolean
-  /** Resolves when all that was published before is heard. */
+  /** Resolves when all that was published before is heard, or lost with its connection. */
   heard(): Promise<void>
   /** Whenever there is a connection anew: what was published in between is lost, or all data is. */
   onUp(listener: () => void): void

@@ -138,7 +138,18 @@ export class ServerLink implements RedisLink {
   }
 
   async heard(): Promise<void> {
-    await this.#connection?.subscriber.ping()
+    const connection = this.#connection
+    if (!connection) return
+    // Among the calls, so that a server which stands still is not waited for without end.
+    const call = { since: performance.now() }
+    connection.calls.add(call)
+    try {
+      await connection.subscriber.ping()
+    } catch {
+      // It is lost, and nothing more comes by it.
+    } finally {
+      connection.calls.delete(call)
+    }
   }
 
   onUp(listener: () => void): void {
